@@ -1,0 +1,359 @@
+"""Events to changes: pure, and commutative, so that order, redelivery and partitioning cannot change a store.
+
+Rules (each competition is decided by the events' order, never by the user's timestamps):
+
+===================================  =====================================================
+a run's start, a param               first wins
+names, statuses, tags, lifecycles,
+an artifact's content at a path      last wins; a deletion is a tombstone in the same order
+metric points, table rows            a set by identity: all of them
+===================================  =====================================================
+
+An event that cannot be applied becomes a dead letter with its reason and its bytes; the stream goes on.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+from runstream_schemas import events as ev
+from runstream_schemas.batch import Batch
+from runstream_schemas.errors import CorruptDataError, InvalidInputError, UnknownEventError
+from runstream_schemas.events import Event, decode_event
+from runstream_schemas.names import check_key, check_path, is_experiment_id, is_run_id
+from runstream_schemas.segment import Record
+
+from runstream_sink.changes import (
+    ArtifactChange,
+    Changes,
+    DeadLetter,
+    ExperimentCreation,
+    HoleSeen,
+    MetricPoint,
+    Order,
+    RowsEntry,
+    RunStart,
+    RunStatus,
+    TagValue,
+    order_of,
+)
+from runstream_sink.intervals import IntervalSet
+
+__all__ = ["apply"]
+
+
+def apply(batches: Iterable[Batch], seen: Mapping[bytes, IntervalSet]) -> Changes:
+    """What the events of ``batches`` that are not in ``seen`` (by producer_id) change.  ``seen`` is left as it is."""
+    changes = Changes()
+    known: dict[bytes, IntervalSet] = {}
+    for batch in batches:
+        producer_id = batch.producer_id
+        if producer_id not in known:
+            known[producer_id] = seen[producer_id].copy() if producer_id in seen else IntervalSet()
+        fresh = _fresh_records(batch, known[producer_id], changes)
+        for record in fresh:
+            _apply_record(changes, producer_id, record)
+        _apply_holes(changes, batch, known[producer_id])
+    return changes
+
+
+def _fresh_records(batch: Batch, known: IntervalSet, changes: Changes) -> list[Record]:
+    """The records that were not seen before; they are seen from here on."""
+    records = batch.records
+    if not records:
+        return records
+    first, last = records[0].seq, records[-1].seq
+    if last - first + 1 == len(records) and known.missing(first, last) == [(first, last)]:
+        fresh = records
+        _see(changes, batch.producer_id, known, first, last)
+    else:
+        fresh = []
+        for record in records:
+            if record.seq not in known:
+                fresh.append(record)
+                _see(changes, batch.producer_id, known, record.seq, record.seq)
+    changes.events += len(fresh)
+    changes.duplicates += len(records) - len(fresh)
+    return fresh
+
+
+def _see(changes: Changes, producer_id: bytes, known: IntervalSet, first: int, last: int) -> None:
+    known.add(first, last)
+    changes.seen.setdefault(producer_id, []).append((first, last))
+
+
+def _apply_holes(changes: Changes, batch: Batch, known: IntervalSet) -> None:
+    for hole in batch.holes:
+        for first, last in known.missing(hole.first, hole.last):
+            _see(changes, batch.producer_id, known, first, last)
+            changes.holes.append(HoleSeen(batch.producer_id, first, last, hole.reason))
+            if hole.raw:
+                detail = f"damaged bytes in the journal, in place of events {first} to {last}"
+                changes.dead.append(DeadLetter(batch.producer_id, first, 0, hole.reason, detail, hole.raw))
+
+
+def _apply_record(changes: Changes, producer_id: bytes, record: Record) -> None:
+    seq, emit_ts, body = record
+    try:
+        event = decode_event(body)
+        _APPLIERS[type(event)](changes, event, emit_ts, producer_id, seq)
+    except UnknownEventError as error:
+        _bury(changes, producer_id, record, "unknown_type", error)
+    except CorruptDataError as error:
+        _bury(changes, producer_id, record, "undecodable", error)
+    except InvalidInputError as error:
+        _bury(changes, producer_id, record, "invalid", error)
+
+
+def _bury(changes: Changes, producer_id: bytes, record: Record, reason: str, error: Exception) -> None:
+    changes.dead.append(DeadLetter(producer_id, record.seq, record.emit_ts, reason, str(error), record.body))
+
+
+def _apply_metric(changes: Changes, event: ev.MetricLogged, _emit_ts: int, producer_id: bytes, seq: int) -> None:
+    run_id, key = event.run_id, event.key
+    _check_point(event.step, event.timestamp)
+    if key not in _checked_keys:
+        _check_metric_key(key)
+    if run_id not in changes.run_ids:
+        _touch_run(changes, run_id)
+    changes.metrics.append(MetricPoint(run_id, key, event.step, event.timestamp, event.value, producer_id, seq, 0))
+
+
+def _apply_metrics(changes: Changes, event: ev.MetricsLogged, _emit_ts: int, producer_id: bytes, seq: int) -> None:
+    _check_point(event.step, event.timestamp)
+    for key in event.metrics:
+        _check_metric_key(key)
+    _touch_run(changes, event.run_id)
+    for index, (key, value) in enumerate(event.metrics.items()):
+        point = MetricPoint(event.run_id, key, event.step, event.timestamp, value, producer_id, seq, index)
+        changes.metrics.append(point)
+
+
+def _apply_params(changes: Changes, event: ev.ParamsLogged, emit_ts: int, producer_id: bytes, seq: int) -> None:
+    for key in event.params:
+        check_key(key, "param")
+    _touch_run(changes, event.run_id)
+    order = order_of(emit_ts, producer_id, seq)
+    for key, value in event.params.items():
+        _first(changes.params, (event.run_id, key), TagValue(order, value))
+
+
+def _apply_tags(changes: Changes, event: ev.TagsSet, emit_ts: int, producer_id: bytes, seq: int) -> None:
+    for key in event.tags:
+        check_key(key, "tag")
+    _touch_run(changes, event.run_id)
+    order = order_of(emit_ts, producer_id, seq)
+    for key, value in event.tags.items():
+        _last(changes.tags, (event.run_id, key), TagValue(order, value))
+
+
+def _apply_tag_deletion(changes: Changes, event: ev.TagDeleted, emit_ts: int, producer_id: bytes, seq: int) -> None:
+    check_key(event.key, "tag")
+    _touch_run(changes, event.run_id)
+    _last(changes.tags, (event.run_id, event.key), TagValue(order_of(emit_ts, producer_id, seq), None))
+
+
+def _apply_rows(changes: Changes, event: ev.RowsLogged, emit_ts: int, producer_id: bytes, seq: int) -> None:
+    table = check_path(event.table, "the table's name")
+    columns = event.columns
+    width = len(columns)
+    if any(len(row) != width for row in event.rows):
+        raise InvalidInputError(f"a row of table {table!r} has another number of values than its {width} columns")
+    if len(set(columns)) != width:
+        raise InvalidInputError(f"a column of table {table!r} is named twice")
+    _touch_run(changes, event.run_id)
+    entry = RowsEntry(producer_id, seq, emit_ts, columns, event.rows)
+    changes.rows.setdefault((event.run_id, table), []).append(entry)
+
+
+def _apply_artifact(changes: Changes, event: ev.ArtifactLogged, emit_ts: int, producer_id: bytes, seq: int) -> None:
+    path = check_path(event.path, "the artifact's path")
+    if len(event.sha256) != 64 or not _HEXADECIMAL.issuperset(event.sha256) or not 0 <= event.size < _INT64:
+        raise InvalidInputError(f"artifact {path!r}: sha256 {event.sha256!r:.80} or size {event.size} is none")
+    _touch_run(changes, event.run_id)
+    change = ArtifactChange(order_of(emit_ts, producer_id, seq), event.sha256, event.size, event.media_type)
+    _last(changes.artifacts, (event.run_id, path), change)
+
+
+def _apply_run_start(changes: Changes, event: ev.RunStarted, emit_ts: int, producer_id: bytes, seq: int) -> None:
+    _check_experiment(event.experiment_id)
+    _check_time(event.start_time)
+    _touch_run(changes, event.run_id)
+    order = order_of(emit_ts, producer_id, seq)
+    start = RunStart(order, event.experiment_id, event.start_time, event.user)
+    _first(changes.run_starts, event.run_id, start)
+    _last(changes.run_statuses, event.run_id, RunStatus(order, "RUNNING", None))
+    if event.name is not None:
+        _last(changes.run_names, event.run_id, TagValue(order, event.name))
+
+
+def _apply_run_update(changes: Changes, event: ev.RunUpdated, emit_ts: int, producer_id: bytes, seq: int) -> None:
+    if event.status is not None:
+        _check_status(event.status)
+    _touch_run(changes, event.run_id)
+    order = order_of(emit_ts, producer_id, seq)
+    if event.status is not None:
+        _last(changes.run_statuses, event.run_id, RunStatus(order, event.status, None))
+    if event.name is not None:
+        _last(changes.run_names, event.run_id, TagValue(order, event.name))
+
+
+def _apply_run_end(changes: Changes, event: ev.RunEnded, emit_ts: int, producer_id: bytes, seq: int) -> None:
+    _check_status(event.status)
+    _check_time(event.end_time)
+    _touch_run(changes, event.run_id)
+    status = RunStatus(order_of(emit_ts, producer_id, seq), event.status, event.end_time)
+    _last(changes.run_statuses, event.run_id, status)
+
+
+def _apply_run_lifecycle(
+    changes: Changes, event: ev.RunDeleted | ev.RunRestored, emit_ts: int, producer_id: bytes, seq: int
+) -> None:
+    _touch_run(changes, event.run_id)
+    stage = "deleted" if isinstance(event, ev.RunDeleted) else "active"
+    _last(changes.run_lifecycles, event.run_id, TagValue(order_of(emit_ts, producer_id, seq), stage))
+
+
+def _apply_experiment(
+    changes: Changes, event: ev.ExperimentCreated, emit_ts: int, producer_id: bytes, seq: int
+) -> None:
+    _check_experiment(event.experiment_id)
+    _check_time(event.creation_time)
+    for key in event.tags:
+        check_key(key, "tag")
+    order = order_of(emit_ts, producer_id, seq)
+    _first(changes.experiments, event.experiment_id, ExperimentCreation(order, event.creation_time, event.name))
+    for key, value in event.tags.items():
+        _last(changes.experiment_tags, (event.experiment_id, key), TagValue(order, value))
+
+
+def _apply_experiment_name(
+    changes: Changes, event: ev.ExperimentRenamed, emit_ts: int, producer_id: bytes, seq: int
+) -> None:
+    _check_experiment(event.experiment_id)
+    order = order_of(emit_ts, producer_id, seq)
+    _last(changes.experiment_names, event.experiment_id, TagValue(order, event.name))
+
+
+def _apply_experiment_tags(
+    changes: Changes, event: ev.ExperimentTagsSet, emit_ts: int, producer_id: bytes, seq: int
+) -> None:
+    _check_experiment(event.experiment_id)
+    for key in event.tags:
+        check_key(key, "tag")
+    order = order_of(emit_ts, producer_id, seq)
+    for key, value in event.tags.items():
+        _last(changes.experiment_tags, (event.experiment_id, key), TagValue(order, value))
+
+
+def _apply_experiment_tag_deletion(
+    changes: Changes, event: ev.ExperimentTagDeleted, emit_ts: int, producer_id: bytes, seq: int
+) -> None:
+    _check_experiment(event.experiment_id)
+    check_key(event.key, "tag")
+    order = order_of(emit_ts, producer_id, seq)
+    _last(changes.experiment_tags, (event.experiment_id, event.key), TagValue(order, None))
+
+
+def _apply_experiment_lifecycle(
+    changes: Changes,
+    event: ev.ExperimentDeleted | ev.ExperimentRestored,
+    emit_ts: int,
+    producer_id: bytes,
+    seq: int,
+) -> None:
+    _check_experiment(event.experiment_id)
+    stage = "deleted" if isinstance(event, ev.ExperimentDeleted) else "active"
+    order = order_of(emit_ts, producer_id, seq)
+    _last(changes.experiment_lifecycles, event.experiment_id, TagValue(order, stage))
+
+
+def _apply_loss(changes: Changes, event: ev.LossNotice, _emit_ts: int, _producer_id: bytes, _seq: int) -> None:
+    try:
+        key = (bytes.fromhex(event.journal), event.segment, event.reason)
+    except ValueError:
+        raise InvalidInputError(f"loss notice for journal {event.journal!r:.80}, which is no hexadecimal id") from None
+    changes.losses[key] = max(event.count, changes.losses.get(key, 0))
+
+
+def _apply_abandoned(changes: Changes, _event: ev.Abandoned, _emit_ts: int, producer_id: bytes, seq: int) -> None:
+    changes.holes.append(HoleSeen(producer_id, seq, seq, "abandoned"))
+
+
+def _touch_run(changes: Changes, run_id: str) -> None:
+    if run_id not in changes.run_ids:
+        if not is_run_id(run_id):
+            raise InvalidInputError(f"run id {run_id!r:.80} is not 32 lower-case hexadecimal digits")
+        changes.run_ids.add(run_id)
+
+
+def _check_experiment(experiment_id: str) -> None:
+    if not is_experiment_id(experiment_id):
+        raise InvalidInputError(f"experiment id {experiment_id!r:.80} is not a decimal number below 2**63")
+
+
+def _check_status(status: str) -> None:
+    if status not in ev.RUN_STATUSES:
+        raise InvalidInputError(f"run status {status!r:.80} is none of {', '.join(ev.RUN_STATUSES)}")
+
+
+def _check_time(milliseconds: int) -> None:
+    if not -_INT64 <= milliseconds < _INT64:
+        raise InvalidInputError(f"time {milliseconds} does not fit into 64 bits")
+
+
+def _check_point(step: int, timestamp: int) -> None:
+    if not (-_INT64 <= step < _INT64 and -_INT64 <= timestamp < _INT64):
+        raise InvalidInputError(f"step {step} or timestamp {timestamp} does not fit into 64 bits")
+
+
+def _check_metric_key(key: str) -> None:
+    """Check a key once; metrics have few keys and many points."""
+    if key not in _checked_keys:
+        check_key(key, "metric")
+        if len(_checked_keys) >= _KEYS_REMEMBERED:
+            _checked_keys.clear()
+        _checked_keys.add(key)
+
+
+def _first(values: dict[Any, Any], key: Any, value: Any) -> None:
+    """Keep the value with the least order."""
+    held = values.get(key)
+    if held is None or value[0] < held[0]:
+        values[key] = value
+
+
+def _last(values: dict[Any, Any], key: Any, value: Any) -> None:
+    """Keep the value with the greatest order."""
+    held = values.get(key)
+    if held is None or value[0] > held[0]:
+        values[key] = value
+
+
+_INT64: Final = 1 << 63
+_HEXADECIMAL: Final = frozenset("0123456789abcdef")
+_KEYS_REMEMBERED: Final = 100_000
+_checked_keys: set[str] = set()
+
+_Applier = Callable[[Changes, Any, int, bytes, int], None]
+_APPLIERS: Final[dict[type[Event], _Applier]] = {
+    ev.RunStarted: _apply_run_start,
+    ev.RunUpdated: _apply_run_update,
+    ev.RunEnded: _apply_run_end,
+    ev.ParamsLogged: _apply_params,
+    ev.MetricLogged: _apply_metric,
+    ev.MetricsLogged: _apply_metrics,
+    ev.TagsSet: _apply_tags,
+    ev.TagDeleted: _apply_tag_deletion,
+    ev.RowsLogged: _apply_rows,
+    ev.ArtifactLogged: _apply_artifact,
+    ev.ExperimentCreated: _apply_experiment,
+    ev.ExperimentRenamed: _apply_experiment_name,
+    ev.ExperimentTagsSet: _apply_experiment_tags,
+    ev.ExperimentTagDeleted: _apply_experiment_tag_deletion,
+    ev.ExperimentDeleted: _apply_experiment_lifecycle,
+    ev.ExperimentRestored: _apply_experiment_lifecycle,
+    ev.RunDeleted: _apply_run_lifecycle,
+    ev.RunRestored: _apply_run_lifecycle,
+    ev.LossNotice: _apply_loss,
+    ev.Abandoned: _apply_abandoned,
+}
