@@ -1,0 +1,93 @@
+# Everything a developer types.  One environment, .venv, gets layer by layer what a target needs; the locks agree with
+# each other.  Environments for other interpreters and for benchmarks lie beside it.
+
+PYTHON ?= python3
+OTHER_PYTHONS := 3.12 3.13
+VENV := .venv
+PIP := python -m pip --disable-pip-version-check --quiet
+INSTALL := $(PIP) install --require-hashes
+SELF := $(PIP) install --no-deps --no-build-isolation --editable .
+PYTEST := python -m pytest -n 2
+FAST := -m "not long and not crash and not server"
+
+.PHONY: demo test test-fast test-others test-long lint format bench wheel lock clean
+
+demo: $(VENV)/.demo
+	$(VENV)/bin/runstream demo
+
+test: $(VENV)/.test
+	$(VENV)/bin/$(PYTEST) -m "not long" --cov --cov-report=term --cov-fail-under=95
+
+test-fast: $(VENV)/.test
+	HYPOTHESIS_PROFILE=fast $(VENV)/bin/$(PYTEST) $(FAST)
+	@$(MAKE) --no-print-directory test-others
+
+# The fast tests on every other interpreter that this machine has; one that it has not is named, and is no failure.
+test-others: $(OTHER_PYTHONS:%=test-on-%)
+
+test-on-%:
+	@if python=$$(.ci/find-python $*); then \
+		$(MAKE) --no-print-directory VENV=.venv-$* PYTHON="$$python" .venv-$*/.test && \
+		echo "Fast tests on CPython $*" && HYPOTHESIS_PROFILE=fast .venv-$*/bin/$(PYTEST) $(FAST); \
+	else \
+		echo "CPython $* is not on this machine: its fast tests are left out"; \
+	fi
+
+test-long: $(VENV)/.test
+	HYPOTHESIS_PROFILE=long $(VENV)/bin/$(PYTEST) -m long --exitfirst
+
+lint: $(VENV)/.test $(VENV)/.lint
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+
+format: $(VENV)/.lint
+	$(VENV)/bin/ruff check --fix
+	$(VENV)/bin/ruff format
+
+bench: .venv-bench/.bench
+	.venv-bench/bin/python bench/emit.py
+	.venv-bench/bin/python bench/sink.py
+
+wheel: $(VENV)/.test
+	rm -rf dist
+	$(VENV)/bin/$(PIP) wheel --no-deps --no-build-isolation --wheel-dir dist .
+
+# What the locks hold is decided by pyproject.toml alone.  They are universal: one file for every supported interpreter.
+LOCK := .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
+	--no-header --no-emit-index-url --no-emit-find-links
+SINK := pyproject.toml --extra sink --group build
+
+lock: .venv-lock/.lock
+	$(LOCK) $(SINK) --group demo --group test -o requirements/test.txt
+	$(LOCK) $(SINK) --group demo -c requirements/test.txt -o requirements/demo.txt
+	$(LOCK) --group lint -c requirements/test.txt -o requirements/lint.txt
+	$(LOCK) $(SINK) --group bench -o requirements/bench.txt
+	$(LOCK) --group lock -o requirements/lock.txt
+
+clean:
+	rm -rf .venv .venv-* build dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+		runstream-data
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is renewed when its lock or the project's metadata changes.
+.SECONDARY:
+
+$(VENV)/bin/python .venv-bench/bin/python .venv-lock/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "runstream needs CPython 3.11 or later: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(@D:/bin=)
+
+$(VENV)/.%: requirements/%.txt pyproject.toml | $(VENV)/bin/python
+	$(VENV)/bin/$(INSTALL) --requirement $<
+	$(if $(filter demo test,$*),$(VENV)/bin/$(SELF))
+	@touch $@
+
+.venv-bench/.bench: requirements/bench.txt pyproject.toml | .venv-bench/bin/python
+	.venv-bench/bin/$(INSTALL) --requirement $<
+	.venv-bench/bin/$(SELF)
+	@touch $@
+
+.venv-lock/.lock: requirements/lock.txt | .venv-lock/bin/python
+	.venv-lock/bin/$(INSTALL) --requirement $<
+	@touch $@
