@@ -15,7 +15,7 @@ Header page::
         40    8  capacity: the file's size when it was made
         48    8  creation time, nanoseconds since the epoch
         64    8  end: offset behind the last record, written when the writer leaves this segment; 0 before
-        72    8  1 if the journal was closed in this segment (no segment follows), else 0
+        72    8  index of the segment that follows, written before ``end``; 0 where the journal was closed in this one
         80   8n  events dropped while this was the current segment, by reason, in the order of ``DROP_REASONS``
 
 Record, at a multiple of 8 bytes::
@@ -33,8 +33,9 @@ or in a journal without a living writer, is *abandoned*: its call never returned
 records of one segment was abandoned before its header was written.  A record whose checksum is neither 0 nor right
 is corrupt.
 
-The next segment is prepared in advance: that its file exists says nothing.  The writer has moved on when ``end`` is
-set.  If it died before, its records go on in the next segment if that has any.
+The next segment is prepared in advance: that its file exists says nothing, and one that was prepared in vain is
+removed, so indices may have gaps.  The writer has moved on when ``end`` is set.  If it died before, its records go on
+in a segment with a greater index, if one has any.
 """
 
 import struct
@@ -46,6 +47,8 @@ from runstream_schemas.errors import CorruptDataError, UnsupportedFormatError
 
 __all__ = [
     "DROP_REASONS",
+    "END_OFFSET",
+    "FOLLOWING_OFFSET",
     "HEADER_SIZE",
     "Hole",
     "LOCK_NAME",
@@ -57,7 +60,7 @@ __all__ = [
     "align",
     "checksum",
     "drop_offset",
-    "pack_end",
+    "is_segment_name",
     "pack_header",
     "pack_record",
     "scan",
@@ -76,7 +79,8 @@ DROP_REASONS: Final = ("quota", "disk", "too_large", "unencodable")
 
 _CHECKED = struct.Struct("<I16sQQq")
 _STATE = struct.Struct("<QQ4Q")
-_STATE_OFFSET: Final = 64
+END_OFFSET: Final = 64
+FOLLOWING_OFFSET: Final = 72
 _DROPS_OFFSET: Final = 80
 _RECORD = struct.Struct("<IIQq")
 _CRC_CHUNK: Final = 4096
@@ -93,7 +97,7 @@ class SegmentHeader(NamedTuple):
     capacity: int
     created: int
     end: int
-    closed: bool
+    following: int
     drops: tuple[int, ...]
 
 
@@ -132,6 +136,11 @@ def segment_name(index: int) -> str:
     return f"{index:010d}.seg"
 
 
+def is_segment_name(name: str) -> bool:
+    """Whether it is the file name of a segment."""
+    return len(name) == 14 and name.endswith(".seg") and name[:10].isdecimal() and name.isascii()  # noqa: PLR2004
+
+
 def align(offset: int) -> int:
     """The next multiple of 8."""
     return (offset + 7) & -8
@@ -148,11 +157,6 @@ def pack_header(producer_id: bytes, index: int, capacity: int, created: int) -> 
     return (MAGIC + struct.pack("<I", crc32(checked)) + checked).ljust(HEADER_SIZE, b"\0")
 
 
-def pack_end(end: int, *, closed: bool) -> bytes:
-    """Bytes 64 to 80 of the header page, stored when the writer leaves the segment."""
-    return struct.pack("<QQ", end, closed)
-
-
 def unpack_header(page: bytes) -> SegmentHeader:
     """Decode a header page.  Raises `CorruptDataError` or `UnsupportedFormatError`."""
     if len(page) < HEADER_SIZE or page[:8] != MAGIC:
@@ -163,8 +167,8 @@ def unpack_header(page: bytes) -> SegmentHeader:
     version, producer_id, index, capacity, created = _CHECKED.unpack(checked)
     if version != FORMAT_VERSION:
         raise UnsupportedFormatError(f"segment format {version}; this version reads {FORMAT_VERSION}: upgrade runstream")
-    end, closed, *drops = _STATE.unpack_from(page, _STATE_OFFSET)
-    return SegmentHeader(producer_id, index, capacity, created, end, bool(closed), tuple(drops))
+    end, following, *drops = _STATE.unpack_from(page, END_OFFSET)
+    return SegmentHeader(producer_id, index, capacity, created, end, following, tuple(drops))
 
 
 def pack_record(seq: int, emit_ts: int, body: bytes) -> bytes:

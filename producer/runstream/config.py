@@ -1,0 +1,96 @@
+"""The producer's settings."""
+
+import os
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from runstream_schemas.errors import InvalidInputError
+from runstream_schemas.settings import ARTIFACTS, JOURNAL_DIR, STORE, STREAM, Setting
+
+__all__ = ["PRODUCER_SETTINGS", "Config", "resolve"]
+
+JOURNAL_QUOTA = Setting(
+    "journal_quota",
+    4 << 30,
+    "Most bytes of this process's journal that no consumer has applied yet; beyond, events are dropped or wait.",
+    unit="bytes",
+)
+POLICY = Setting("policy", "drop", "What a log call does at the quota: drop (and count) or block.", choices=("drop", "block"))
+BLOCK_TIMEOUT = Setting("block_timeout", 10.0, "How long a call may wait under the policy block before it drops.", unit="seconds")
+SYNC_INTERVAL = Setting(
+    "sync_interval", 1.0, "How often the journal is synced to the disk; what is younger may be lost in a power cut.", unit="seconds"
+)
+SEGMENT_SIZE = Setting("segment_size", 16 << 20, "Largest size of a journal segment.", unit="bytes")
+EXPERIMENT = Setting("experiment", "", "The experiment of runs for which the program sets none. Empty: Default.")
+
+PRODUCER_SETTINGS: Final = (
+    STREAM,
+    JOURNAL_DIR,
+    JOURNAL_QUOTA,
+    POLICY,
+    BLOCK_TIMEOUT,
+    SYNC_INTERVAL,
+    SEGMENT_SIZE,
+    EXPERIMENT,
+    STORE,
+    ARTIFACTS,
+)
+
+
+class Config(NamedTuple):
+    """The settings that hold for this process."""
+
+    queue: Path
+    """The queue directory: ``journals``, ``staging`` and ``consumers`` lie in it."""
+    journal_quota: int
+    policy: str
+    block_timeout: float
+    sync_interval: float
+    segment_size: int
+    experiment: str
+    artifacts: str
+
+
+def resolve(
+    *,
+    stream: str | None = None,
+    journal_quota: int | str | None = None,
+    policy: str | None = None,
+    block_timeout: float | None = None,
+    sync_interval: float | None = None,
+    segment_size: int | str | None = None,
+    experiment: str | None = None,
+    store: str | None = None,
+    artifacts: str | None = None,
+) -> Config:
+    """Settings from arguments, environment and defaults.  Raises `InvalidInputError` naming what is wrong."""
+    size = SEGMENT_SIZE.get(segment_size)
+    if size < _LEAST_SEGMENT:
+        raise InvalidInputError(f"segment_size is {size} bytes; it must be at least {_LEAST_SEGMENT}")
+    return Config(
+        queue=queue_directory(STREAM.get(stream)),
+        journal_quota=JOURNAL_QUOTA.get(journal_quota),
+        policy=POLICY.get(policy),
+        block_timeout=BLOCK_TIMEOUT.get(block_timeout),
+        sync_interval=SYNC_INTERVAL.get(sync_interval),
+        segment_size=size,
+        experiment=EXPERIMENT.get(experiment),
+        artifacts=ARTIFACTS.get(artifacts) or _default_artifacts(STORE.get(store)),
+    )
+
+
+def queue_directory(stream: str) -> Path:
+    """The directory of a ``queue:DIR`` stream, made absolute, so that a later chdir does not move it."""
+    scheme, _, rest = stream.partition(":")
+    if scheme != "queue" or not rest:
+        raise InvalidInputError(f"the stream {stream!r} is none that this version writes to; use queue:DIR")
+    return Path(os.path.abspath(os.path.expanduser(rest)))  # noqa: PTH100, PTH111 - must not resolve links
+
+
+def _default_artifacts(store: str) -> str:
+    if store.startswith("sqlite:///"):
+        return str(Path(store.removeprefix("sqlite:///")).absolute().parent / "artifacts")
+    return str(Path(store).absolute() / "artifacts")
+
+
+_LEAST_SEGMENT: Final = 64 << 10

@@ -1,0 +1,102 @@
+"""The journal's disk operations, gathered in one small class, so that tests can make each of them fail."""
+
+import contextlib
+import fcntl
+import mmap
+import os
+import time
+from pathlib import Path
+from typing import Final, Protocol
+
+__all__ = ["Buffer", "Filesystem"]
+
+_PAGE: Final = 4096
+_PAGES_A_TURN: Final = 32
+
+
+class Buffer(Protocol):
+    """A shared mapping of a segment file, or what stands for it in a simulation."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, key: slice, /) -> bytes: ...
+    def __setitem__(self, key: slice, value: bytes, /) -> None: ...
+    def close(self) -> None: ...
+
+
+class Filesystem:
+    """Real files.  Every method may raise OSError."""
+
+    def make_directory(self, path: Path) -> None:
+        """Make a directory and its parents."""
+        path.mkdir(parents=True, exist_ok=True)
+
+    def lock(self, path: Path) -> int:
+        """Create a file, take an exclusive lock on it, and return its descriptor."""
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def allocate(self, path: Path, size: int) -> tuple[int, Buffer]:
+        """Create a file of ``size`` bytes with all of its blocks, and map it.  Nothing is left behind on failure."""
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+            return descriptor, mmap.mmap(descriptor, size)
+        except BaseException:
+            os.close(descriptor)
+            with contextlib.suppress(OSError):
+                path.unlink()
+            raise
+
+    def touch_pages(self, buffer: Buffer) -> None:
+        """Store into each page of a segment that nobody writes to yet, so that the first emit there does not fault."""
+        for turn, offset in enumerate(range(_PAGE, len(buffer), _PAGE)):
+            buffer[offset : offset + 1] = b"\0"
+            if turn % _PAGES_A_TURN == 0:
+                time.sleep(0)
+
+    def sync(self, descriptor: int) -> None:
+        """Wait until a file's data are on the disk."""
+        os.fdatasync(descriptor)
+
+    def sync_directory(self, path: Path) -> None:
+        """Wait until a directory's entries are on the disk."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def truncate(self, descriptor: int, size: int) -> None:
+        """Cut a file."""
+        os.ftruncate(descriptor, size)
+
+    def close(self, descriptor: int) -> None:
+        """Close a descriptor; its lock goes with it."""
+        os.close(descriptor)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Rename within one file system."""
+        source.rename(target)
+
+    def remove(self, path: Path) -> None:
+        """Remove a file."""
+        path.unlink()
+
+    def sizes(self, directory: Path, suffix: str) -> dict[str, int]:
+        """Name and size of the files in a directory whose names end so."""
+        with os.scandir(directory) as entries:
+            return {entry.name: entry.stat().st_size for entry in entries if entry.name.endswith(suffix)}
+
+    def read_texts(self, directory: Path, name: str) -> list[str]:
+        """For each directory in ``directory``: the text of its file ``name``, "" if there is none."""
+        try:
+            with os.scandir(directory) as entries:
+                places = [Path(entry.path) / name for entry in entries if entry.is_dir()]
+        except FileNotFoundError:
+            return []
+        return [place.read_text() if place.exists() else "" for place in places]

@@ -1,0 +1,231 @@
+"""The reading side of a journal: follow one journal directory, living or dead, from a position.
+
+It is here because everyone who takes events out of a journal needs it: the sink's queue source and the shipper.
+
+* A journal is *living* while somebody holds an exclusive lock on it.  Readers probe with a shared lock, so that two
+  readers do not look like a writer.
+* Reads go through ``pread``, never through a mapping: another reader, or the writer on closing, may cut the file.
+* All records are read, in order; a position lies behind the last record that was handed out.
+"""
+
+import contextlib
+import fcntl
+import os
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from runstream_schemas.errors import CorruptDataError, UnsupportedFormatError
+from runstream_schemas.segment import (
+    DROP_REASONS,
+    HEADER_SIZE,
+    LOCK_NAME,
+    Hole,
+    Record,
+    Scan,
+    SegmentHeader,
+    is_segment_name,
+    scan,
+    segment_name,
+    unpack_header,
+)
+
+__all__ = ["Chunk", "JournalReader", "Position", "journal_names", "segment_indices"]
+
+_LEAST_WINDOW: Final = 64 << 10
+
+
+class Position(NamedTuple):
+    """Where a reader stands in a journal."""
+
+    segment: int = 0
+    offset: int = HEADER_SIZE
+    next_seq: int = 0
+    """The seq that comes next; -1 where records before it were lost, so that it is not known."""
+    done: bool = False
+    """The journal is dead and everything in it was read."""
+
+
+class Chunk(NamedTuple):
+    """What one read brought."""
+
+    records: list[Record]
+    holes: list[Hole]
+    position: Position
+    """Behind what was read."""
+    drops: dict[tuple[int, str], int]
+    """By (segment, reason): events that the writer dropped, where the count is not 0 and was not told before."""
+
+
+def journal_names(journals: Path) -> list[str]:
+    """Names of the journals in a directory, in no order that means anything; empty if there is no directory."""
+    try:
+        with os.scandir(journals) as entries:
+            return sorted(entry.name for entry in entries if _is_journal_name(entry.name))
+    except FileNotFoundError:
+        return []
+
+
+def segment_indices(journal: Path) -> list[int]:
+    """Indices of the segments that a journal has, ascending."""
+    try:
+        with os.scandir(journal) as entries:
+            return sorted(int(entry.name[:10]) for entry in entries if is_segment_name(entry.name))
+    except FileNotFoundError:
+        return []
+
+
+def _is_journal_name(name: str) -> bool:
+    return len(name) == 32 and set(name) <= set("0123456789abcdef")  # noqa: PLR2004
+
+
+class JournalReader:
+    """Follows one journal.  Not thread-safe; blocking, to be called off the event loop."""
+
+    def __init__(self, path: Path, position: Position | None = None) -> None:
+        self.path = path
+        self.producer_id = bytes.fromhex(path.name)
+        self.position = position or Position()
+        self._descriptor = -1
+        self._opened = -1
+        self._lock = -1
+        self._window = _LEAST_WINDOW
+        self._told: dict[tuple[int, str], int] = {}
+
+    def read(self, limit: int) -> Chunk:
+        """Read at most about ``limit`` bytes of records, but at least one record if there is one.
+
+        The reader's position moves on.  A chunk without records may have moved it too: read again until nothing
+        changes.  Raises OSError if the disk fails, `UnsupportedFormatError` for a segment of a newer format.
+        """
+        living = self.is_living()  # asked first: what a writer wrote before it died is then seen below
+        if not self._open():
+            return self._without_segment(living=living)
+        page = os.pread(self._descriptor, HEADER_SIZE, 0)
+        try:
+            header = self._checked_header(page)
+        except UnsupportedFormatError:
+            raise
+        except CorruptDataError:
+            return self._with_damaged_header(page, living=living)
+        return self._read_segment(header, limit, living=living)
+
+    def is_living(self) -> bool:
+        """Whether a writer holds the journal."""
+        if self._lock < 0:
+            try:
+                self._lock = os.open(self.path / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return False
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        fcntl.flock(self._lock, fcntl.LOCK_UN)
+        return False
+
+    def sync(self) -> None:
+        """Put on the disk what was read from the present segment, so that a consumer never knows more than the disk."""
+        if self._descriptor >= 0:
+            os.fdatasync(self._descriptor)
+
+    def close(self) -> None:
+        """Close the files.  The reader may be used again."""
+        self._close_segment()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def _open(self) -> bool:
+        """Open the segment of the position; False if it does not exist."""
+        index = self.position.segment
+        if self._opened != index:
+            self._close_segment()
+            try:
+                self._descriptor = os.open(self.path / segment_name(index), os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return False
+            self._opened = index
+        return True
+
+    def _close_segment(self) -> None:
+        if self._descriptor >= 0:
+            with contextlib.suppress(OSError):
+                self.sync()
+            os.close(self._descriptor)
+        self._descriptor = self._opened = -1
+
+    def _checked_header(self, page: bytes) -> SegmentHeader:
+        header = unpack_header(page)
+        if (header.producer_id, header.index) != (self.producer_id, self.position.segment):
+            raise CorruptDataError(f"the segment in {self.path} belongs to another journal or place")
+        return header
+
+    def _read_segment(self, header: SegmentHeader, limit: int, *, living: bool) -> Chunk:
+        position = self.position
+        final = bool(header.end) or not living
+        size = os.fstat(self._descriptor).st_size
+        stop = min(header.end, size) if header.end else size
+        found, room = self._scan(max(stop - position.offset, 0), limit, final=final)
+        next_seq = position.next_seq
+        if found.records:
+            next_seq = found.records[-1].seq + 1
+        if found.holes:
+            next_seq = max(next_seq, found.holes[-1].last + 1)
+        self.position = position._replace(offset=position.offset + found.consumed, next_seq=next_seq)
+        if final and found.consumed == room:
+            self._leave(header)
+        return Chunk(found.records, found.holes, self.position, self._news_of_drops(header))
+
+    def _scan(self, room: int, limit: int, *, final: bool) -> tuple[Scan, int]:
+        """Scan a window of the ``room`` bytes from the position on; a window that decides nothing grows."""
+        offset, seq = self.position.offset, self.position.next_seq
+        expected = seq if seq >= 0 else None
+        window = min(self._window, room)
+        while True:
+            buffer = os.pread(self._descriptor, window, offset)
+            whole = window == room
+            found = scan(buffer, expected, final=final and whole)
+            if found.consumed or whole or not (final or found.needed > window):
+                break
+            window = min(max(found.needed, window * 4), room)
+        full = found.consumed > window // 2
+        self._window = min(self._window * 2, max(limit, _LEAST_WINDOW)) if full else _LEAST_WINDOW
+        return found, room
+
+    def _leave(self, header: SegmentHeader) -> None:
+        """The segment is read to its end: go on in the next one, or be done."""
+        if header.end and not header.following:
+            self.position = self.position._replace(done=True)
+        elif header.end:
+            self.position = self.position._replace(segment=header.following, offset=HEADER_SIZE)
+        else:
+            self._skip_to_later_segment()
+
+    def _skip_to_later_segment(self) -> None:
+        """Go to the next segment that exists; the seq it begins with is then not known.  Be done if there is none."""
+        later = [index for index in segment_indices(self.path) if index > self.position.segment]
+        if later:
+            self.position = Position(later[0], HEADER_SIZE, -1)
+        else:
+            self.position = self.position._replace(done=True)
+
+    def _without_segment(self, *, living: bool) -> Chunk:
+        """The position's segment is gone: freed, or prepared in vain by a writer that died."""
+        before = self.position
+        if not living or any(index > before.segment for index in segment_indices(self.path)):
+            self._skip_to_later_segment()
+        return Chunk([], [], self.position, {})
+
+    def _with_damaged_header(self, page: bytes, *, living: bool) -> Chunk:
+        """Nothing in this segment can be trusted.  It is left once nothing more can come."""
+        before = self.position
+        self._without_segment(living=living)
+        if self.position == before or before.next_seq < 0:
+            return Chunk([], [], self.position, {})
+        return Chunk([], [Hole(before.next_seq, before.next_seq, "corrupt", page)], self.position, {})
+
+    def _news_of_drops(self, header: SegmentHeader) -> dict[tuple[int, str], int]:
+        counts = {(header.index, reason): count for reason, count in zip(DROP_REASONS, header.drops, strict=True)}
+        news = {key: count for key, count in counts.items() if count and self._told.get(key) != count}
+        self._told.update(news)
+        return news
