@@ -4,6 +4,7 @@ A setting's value is, in this order: what the program or the command line says, 
 ``RUNSTREAM_<NAME>``, the default.
 """
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -73,12 +74,11 @@ def parse_size(value: object) -> int:
     if isinstance(value, int):
         return value
     text = str(value).strip()
-    digits = text.rstrip("BKMGIbkmgi").strip()
-    return int(float(digits) * _UNITS[text[len(digits) :].strip().upper()]) if digits else _bad_size(text)
-
-
-def _bad_size(text: str) -> int:
-    raise ValueError(f"not a size: {text!r}")
+    number = text.rstrip("BKMGIbkmgi")
+    size = float(number) * _UNITS.get(text[len(number) :].upper(), math.nan)
+    if not math.isfinite(size):
+        raise ValueError(f"not a size: {text!r}")
+    return int(size)
 
 
 STREAM = Setting("stream", "queue:./runstream-data/queue", "Where events go: queue:DIR, or kafka://HOST:PORT[,HOST:PORT]/TOPIC.")
