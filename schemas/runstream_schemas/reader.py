@@ -8,7 +8,6 @@ It is here because everyone who takes events out of a journal needs it: the sink
 * All records are read, in order; a position lies behind the last record that was handed out.
 """
 
-import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -129,11 +128,18 @@ class JournalReader:
             os.fdatasync(self._descriptor)
 
     def close(self) -> None:
-        """Close the files.  The reader may be used again."""
-        self._close_segment()
+        """Sync and close the files.  The reader may be used again.  Raises OSError."""
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+        self._close_segment()
+
+    def trim(self) -> None:
+        """Give back the room that a dead writer had preallocated and not used.  Raises OSError."""
+        if self.position.done:
+            path = self.path / segment_name(self.position.segment)
+            if path.exists() and path.stat().st_size > self.position.offset:
+                os.truncate(path, self.position.offset)
 
     def _open(self) -> bool:
         """Open the segment of the position; False if it does not exist."""
@@ -149,10 +155,11 @@ class JournalReader:
 
     def _close_segment(self) -> None:
         if self._descriptor >= 0:
-            with contextlib.suppress(OSError):
+            try:
                 self.sync()
-            os.close(self._descriptor)
-        self._descriptor = self._opened = -1
+            finally:
+                os.close(self._descriptor)
+                self._descriptor = self._opened = -1
 
     def _checked_header(self, page: bytes) -> SegmentHeader:
         header = unpack_header(page)

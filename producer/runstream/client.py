@@ -1,0 +1,238 @@
+"""This process's one way into the stream: settings, journal, background thread, fork and exit.
+
+`emit` is the hot path.  Everything that touches the disk happens at the first event of a process, in the background
+thread, or in calls that say so (flush, close, artifacts).
+"""
+
+import atexit
+import contextlib
+import mmap
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Protocol
+
+from msgspec import Struct
+from runstream_schemas.errors import InvalidInputError
+from runstream_schemas.events import encode_event
+from runstream_schemas.segment import DROP_REASONS
+from runstream_schemas.values import RowEncoder
+
+from runstream import config
+from runstream.artifacts import Staging
+from runstream.filesystem import Filesystem
+from runstream.journal import Clock, Journal, JournalDirectory
+from runstream.keeper import Keeper
+
+__all__ = ["Client", "client"]
+
+
+class Endable(Protocol):
+    """What a client knows of a run."""
+
+    def end(self, status: str = "FINISHED") -> None:
+        """End it."""
+
+
+Redactor = Callable[[dict[str, Any]], dict[str, Any]]
+
+_MADV_WIPEONFORK: Final = 18
+_OPEN_RETRY: Final = 1.0
+_BLOCK_PAUSE: Final = 0.005
+_EXIT_TIMEOUT: Final = 2.0
+
+
+class Client:
+    """Where log calls leave their events.  One a process; thread-safe."""
+
+    def __init__(self, filesystem: Filesystem | None = None) -> None:
+        self.encoder = RowEncoder()
+        self.redact: Redactor | None = None
+        self._filesystem = filesystem or Filesystem()
+        self._arguments: dict[str, Any] = {}
+        self._config: config.Config | None = None
+        self._reset()
+        atexit.register(self._at_exit)
+        os.register_at_fork(after_in_child=self._after_fork)
+
+    def configure(self, *, redact: Redactor | None = None, **arguments: Any) -> None:
+        """Set this process's settings.  The journal that was open is closed; the next event opens one anew."""
+        resolved = config.resolve(**arguments)
+        if redact is not None and not callable(redact):
+            raise InvalidInputError(f"redact must be callable, not {type(redact).__name__}")
+        self.close()
+        self._arguments = {**arguments, "redact": redact}
+        self._config = resolved
+        self.redact = redact
+
+    @property
+    def config(self) -> config.Config:
+        """The settings that hold."""
+        if self._config is None:
+            self._config = config.resolve()
+        return self._config
+
+    def emit(self, event: Struct) -> None:
+        """Put an event on the stream.  Never raises because of the environment; what cannot be accepted is counted."""
+        try:
+            body = encode_event(event)
+        except (TypeError, ValueError, OverflowError):
+            body = self.encoder.encode(event)
+        self.emit_body(body)
+
+    def emit_body(self, body: bytes) -> None:
+        """Put an encoded event on the stream."""
+        if not self._guard[0]:
+            self._after_fork()
+        journal = self._journal
+        refusal = "closed" if journal is None else journal.append(body)
+        if refusal is not None:
+            self._emit_with_trouble(body, refusal)
+
+    def count_drop(self, reason: str) -> None:
+        """Count something that could not be logged, where a reader finds it."""
+        journal = self._open()
+        if journal is None:
+            self._unopened_drops[reason] += 1
+        else:
+            journal.count_drop(reason)
+
+    def staging(self) -> Staging:
+        """Where artifact bytes go before the sink takes them."""
+        return Staging(self.config.queue / "staging")
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until every event so far is on the disk; False if that took longer than ``timeout`` seconds or failed."""
+        if self._journal is None:
+            return not any(self._unopened_drops.values())
+        if self._keeper is not None:
+            return self._keeper.sync_now(timeout)
+        try:
+            for journal in self._journals():
+                journal.sync()
+        except OSError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Sync and seal the journal.  An event that comes later opens another one."""
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            keeper.stop(_EXIT_TIMEOUT)
+        journal, self._journal = self._journal, None
+        if journal is not None:
+            self._past_accepted += sum(one.accepted for one in _with_nested(journal))
+            for one in _with_nested(journal):
+                for reason, count in one.dropped.items():
+                    self._past_drops[reason] += count
+            with contextlib.suppress(OSError):
+                journal.close()
+
+    def stats(self) -> dict[str, Any]:
+        """Counts since this process began: see `runstream.stats`."""
+        journals = list(self._journals())
+        dropped = {
+            reason: self._unopened_drops[reason] + self._past_drops[reason] + sum(one.dropped[reason] for one in journals)
+            for reason in DROP_REASONS
+        }
+        return {
+            "accepted": self._past_accepted + sum(one.accepted for one in journals),
+            "synced": self._past_accepted + sum(one.synced for one in journals),
+            "dropped": dropped,
+            "stalls": sum(one.stalls for one in journals),
+            "converted": self.encoder.converted,
+            "queue": str(self.config.queue),
+            "error": self._keeper.error if self._keeper is not None else "",
+        }
+
+    def _reset(self) -> None:
+        """Begin as a process does that has logged nothing."""
+        self._guard = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        with contextlib.suppress(OSError):  # an old kernel: forks from C are then not noticed
+            self._guard.madvise(_MADV_WIPEONFORK)
+        self._guard[0] = 1
+        self.random = random.Random(os.urandom(32))  # noqa: S311 - ids and names, no secrets
+        self._clock = Clock()
+        self._journal: Journal | None = None
+        self._keeper: Keeper | None = None
+        self._opening = threading.RLock()
+        self._open_failed_at = -_OPEN_RETRY
+        self._unopened_drops = dict.fromkeys(DROP_REASONS, 0)
+        self._past_drops = dict.fromkeys(DROP_REASONS, 0)
+        self._past_accepted = 0
+        self.active_runs: dict[str, Endable] = {}
+        """By run id, the runs that this process began and has not ended."""
+        self.announced: set[str] = set()
+        """Ids of the experiments that this process has announced on the stream."""
+
+    def _after_fork(self) -> None:
+        """This is a forked child: the journal is the parent's.  Let go of it; the next event opens one of our own."""
+        journal = self._journal
+        self._reset()
+        if journal is not None:
+            with contextlib.suppress(OSError):
+                journal.abandon()
+
+    def _journals(self) -> Iterator[Journal]:
+        return _with_nested(self._journal)
+
+    def _open(self) -> Journal | None:
+        """This process's journal, opened if need be; None while that fails."""
+        with self._opening:
+            if self._journal is not None:
+                return self._journal
+            if time.monotonic() - self._open_failed_at < _OPEN_RETRY:
+                return None
+            queue = self.config.queue
+            try:
+                journal = Journal(
+                    lambda: JournalDirectory(queue / "journals", queue / "consumers", self._filesystem),
+                    self._filesystem,
+                    self._clock,
+                    quota=self.config.journal_quota,
+                    segment_size=self.config.segment_size,
+                )
+            except OSError:
+                self._open_failed_at = time.monotonic()
+                return None
+            keeper = Keeper(self._journals, self.config.sync_interval)
+            self._journal, self._keeper = journal, keeper
+            if not keeper.start():
+                self._keeper = None
+            journal.kept = self._keeper is not None
+            return journal
+
+    def _emit_with_trouble(self, body: bytes, refusal: str) -> None:
+        """The journal did not take an event: open one, wait if the policy says so, or count it as dropped."""
+        waits = self.config.policy == "block"
+        deadline = time.monotonic() + self.config.block_timeout if waits else 0.0
+        reason: str | None = refusal
+        while True:
+            journal = self._open() if self._journal is None or reason == "closed" else self._journal
+            reason = "disk" if journal is None else journal.append(body)
+            if reason is None:
+                return
+            if reason not in _WAITABLE or time.monotonic() >= deadline:
+                break
+            time.sleep(_BLOCK_PAUSE)
+        self.count_drop("disk" if reason == "closed" else reason)
+
+    def _at_exit(self) -> None:
+        """End the runs that this process began and did not end, as MLflow does, and seal the journal."""
+        for run in list(self.active_runs.values()):
+            run.end()
+        self.close()
+
+
+def _with_nested(journal: Journal | None) -> Iterator[Journal]:
+    while journal is not None:
+        yield journal
+        journal = journal.nested
+
+
+_WAITABLE: Final = ("quota", "disk", "closed")
+
+client = Client()
+"""This process's client."""

@@ -1,0 +1,88 @@
+"""The background thread of a process that logs: it keeps the next segment ready and the journal synced.
+
+Log calls never wake it (that would be a system call); it looks by itself, often while events arrive and seldom while
+none do.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from runstream.journal import Journal
+
+__all__ = ["Keeper"]
+
+_BUSY_PAUSE: Final = 0.01
+_IDLE_PAUSE: Final = 0.25
+
+
+class Keeper:
+    """Runs a daemon thread that maintains the journals which ``journals()`` names."""
+
+    def __init__(self, journals: Callable[[], Iterable[Journal]], sync_interval: float) -> None:
+        self._journals = journals
+        self._sync_interval = sync_interval
+        self._wake = threading.Event()
+        self._stopping = False
+        self._tended = threading.Condition()
+        self._rounds = 0
+        self.error = ""
+        """The last failure of a sync or a preparation, empty once one succeeded again."""
+        self._thread = threading.Thread(target=self._run, name="runstream-keeper", daemon=True)
+
+    def start(self) -> bool:
+        """Start the thread; False where the interpreter no longer starts any."""
+        try:
+            self._thread.start()
+        except RuntimeError:
+            return False
+        return True
+
+    def stop(self, timeout: float) -> None:
+        """Let the thread end; wait for it at most ``timeout`` seconds."""
+        self._stopping = True
+        self._wake.set()
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join(timeout)
+
+    def sync_now(self, timeout: float | None) -> bool:
+        """Have everything synced that was appended before; False if that took longer than ``timeout`` seconds."""
+        targets = [(journal, journal.accepted) for journal in self._journals()]
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._tended:
+            while any(journal.synced < target for journal, target in targets):
+                left = None if deadline is None else deadline - time.monotonic()
+                if (left is not None and left <= 0) or not self._thread.is_alive():
+                    return False
+                self._wake.set()
+                self._tended.wait(_IDLE_PAUSE if left is None else min(left, _IDLE_PAUSE))
+        return True
+
+    def _run(self) -> None:
+        last_sync = time.monotonic()
+        last_count = -1
+        while not self._stopping:
+            asked = self._wake.is_set()
+            self._wake.clear()
+            count = sum(journal.accepted for journal in self._journals())
+            due = time.monotonic() - last_sync >= self._sync_interval
+            self._tend(sync=asked or due)
+            if asked or due:
+                last_sync = time.monotonic()
+            busy = count != last_count or due
+            last_count = count
+            self._wake.wait(_BUSY_PAUSE if busy else min(_IDLE_PAUSE, max(self._sync_interval, _BUSY_PAUSE)))
+
+    def _tend(self, *, sync: bool) -> None:
+        error = ""
+        for journal in self._journals():
+            journal.prepare()
+            if sync:
+                try:
+                    journal.sync()
+                except (OSError, ValueError) as failure:  # ValueError: closed meanwhile
+                    error = str(failure)
+        self.error = error
+        with self._tended:
+            self._tended.notify_all()

@@ -1,0 +1,390 @@
+"""A run: the typed calls that become events.
+
+Log calls check what the caller passed, encode at once (what is logged is what the value was then) and leave the event
+in the journal.  They raise `InvalidInputError` for what can never be logged, and nothing else; the exceptions are the
+artifact calls, which read files.
+"""
+
+import operator
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, NamedTuple, Self
+from weakref import WeakValueDictionary
+
+from runstream_schemas import events as ev
+from runstream_schemas.errors import EnvironmentUnavailableError, InvalidInputError, ParamConflictError
+from runstream_schemas.names import check_key, check_path, table_name
+
+from runstream import artifacts, media, tables
+from runstream.active import leave
+from runstream.client import Client
+
+__all__ = ["DEFAULT_TABLE", "Run", "RunInfo", "find_run"]
+
+DEFAULT_TABLE: Final = "predictions"
+
+_time_ns = time.time_ns
+_NAMES_REMEMBERED: Final = 10_000
+_INT64: Final = range(-(1 << 63), 1 << 63)
+
+
+class RunInfo(NamedTuple):
+    """What this process knows of a run; names as in MLflow's ``run.info``."""
+
+    run_id: str
+    experiment_id: str
+    run_name: str | None
+    user_id: str | None
+    status: str
+    start_time: int | None
+    """Milliseconds since the epoch; None for a run that another process started."""
+    end_time: int | None
+    artifact_uri: str
+    lifecycle_stage: str = "active"
+
+
+class Run:
+    """A run that this process logs to.  Thread-safe.  Works in ``with`` and ``async with``, which end it."""
+
+    def __init__(
+        self,
+        client: Client,
+        run_id: str,
+        experiment_id: str,
+        *,
+        name: str | None = None,
+        user: str | None = None,
+        start_time: int | None = None,
+    ) -> None:
+        self.run_id = run_id
+        self.experiment_id = experiment_id
+        self.name = name
+        self._client = client
+        self._user = user
+        self._start_time = start_time
+        self._end_time: int | None = None
+        self._status = "RUNNING"
+        self._params: dict[str, str] = {}
+        _runs[run_id] = self
+
+    @property
+    def info(self) -> RunInfo:
+        """What this process knows of the run."""
+        return RunInfo(
+            self.run_id,
+            self.experiment_id,
+            self.name,
+            self._user,
+            self._status,
+            self._start_time,
+            self._end_time,
+            self.artifact_uri(),
+        )
+
+    def log_param(self, key: str, value: Any) -> Any:
+        """Log a param: text of at most a few thousand characters, by ``str()``.  Returns the value.
+
+        Raises `ParamConflictError` if this process gave it another value before.
+        """
+        self.log_params({key: value})
+        return value
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Log several params."""
+        _check_mapping(params, "params")
+        texts = {}
+        for key, value in params.items():
+            if key not in _known_keys:
+                _learn_key(key, "param")
+            text = texts[key] = _as_text(value)
+            held = self._params.get(key)
+            if held is not None and held != text:
+                raise ParamConflictError(
+                    f"param {key!r} of run {self.run_id} has the value {held!r:.200} and cannot be changed to "
+                    f"{text!r:.200}; log it under another key"
+                )
+        if texts:
+            self._params.update(texts)
+            self._client.emit(ev.ParamsLogged(self.run_id, texts))
+
+    def log_metric(self, key: str, value: float, step: int | None = None, timestamp: int | None = None) -> None:
+        """Log one point of a metric: a double, at a step (default 0) and a time (milliseconds, default now)."""
+        if key not in _known_keys:
+            _learn_key(key, "metric")
+        if type(value) is not float:
+            value = _as_float(key, value)
+        if step is None:
+            step = 0
+        elif type(step) is not int or step not in _INT64:
+            step = _as_integer(step, "step")
+        if timestamp is None:
+            timestamp = _time_ns() // 1_000_000
+        elif type(timestamp) is not int or timestamp not in _INT64:
+            timestamp = _as_integer(timestamp, "timestamp")
+        self._client.emit(ev.MetricLogged(self.run_id, key, value, step, timestamp))
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None, timestamp: int | None = None) -> None:
+        """Log one point of each of several metrics, at one step and time."""
+        _check_mapping(metrics, "metrics")
+        values = {}
+        for key, value in metrics.items():
+            if key not in _known_keys:
+                _learn_key(key, "metric")
+            values[key] = value if type(value) is float else _as_float(key, value)
+        step = 0 if step is None else _as_integer(step, "step")
+        timestamp = _time_ns() // 1_000_000 if timestamp is None else _as_integer(timestamp, "timestamp")
+        if values:
+            self._client.emit(ev.MetricsLogged(self.run_id, values, step, timestamp))
+
+    def set_tag(self, key: str, value: Any) -> None:
+        """Set a tag: text, by ``str()``; the last value holds."""
+        self.set_tags({key: value})
+
+    def set_tags(self, tags: Mapping[str, Any]) -> None:
+        """Set several tags."""
+        texts = check_tags(tags)
+        if texts:
+            self._client.emit(ev.TagsSet(self.run_id, texts))
+
+    def delete_tag(self, key: str) -> None:
+        """Remove a tag."""
+        self._client.emit(ev.TagDeleted(self.run_id, check_key(key, "tag")))
+
+    def log_prediction(self, row: Mapping[str, Any], table: str = DEFAULT_TABLE) -> None:
+        """Append one row, column name to value, to a table.  Values: see `runstream_schemas.values`."""
+        if not isinstance(row, Mapping):
+            raise InvalidInputError(f"a prediction is a dict of column to value, not {type(row).__name__}: {row!r:.100}")
+        if table not in _known_tables:
+            _learn_table(table)
+        if self._client.redact is not None:
+            row = _redacted(self._client, row)
+        columns = list(row)
+        for column in columns:
+            if type(column) is not str:
+                columns = [str(column) for column in columns]
+                break
+        event = ev.RowsLogged(self.run_id, _known_tables[table], columns, [list(row.values())])
+        self._client.emit_body(self._client.encoder.encode(event))
+
+    def log_predictions(
+        self,
+        rows: Any = None,
+        table: str = DEFAULT_TABLE,
+        *,
+        inputs: Any = None,
+        outputs: Any = None,
+        prompts: Any = None,
+    ) -> None:
+        """Append rows (a list of dicts, a dict of columns, a DataFrame), or ``inputs``, ``outputs`` and ``prompts``.
+
+        The second form is the habit of MLflow's LLM logging: three lists of equal length become three columns.
+        """
+        if rows is None:
+            rows = tables.predictions(inputs, outputs, prompts)
+        elif inputs is not None or outputs is not None or prompts is not None:
+            raise InvalidInputError("log_predictions takes either rows, or inputs, outputs and prompts; not both")
+        self.log_table(rows, table)
+
+    def log_table(self, data: Any, artifact_file: str) -> None:
+        """Append rows to a table: a dict of columns, a list of rows, or a DataFrame.
+
+        ``artifact_file`` names the table; ``x.csv``, ``x.json`` and ``x`` are the same one.
+        """
+        if artifact_file not in _known_tables:
+            _learn_table(artifact_file)
+        client = self._client
+        table = _known_tables[artifact_file]
+        for columns, rows in tables.to_columns(data):
+            if client.redact is not None:
+                redacted = (_redacted(client, dict(zip(columns, row, strict=True))) for row in rows)
+                groups: Iterable[tuple[list[str], list[list[Any]]]] = tables.to_columns(list(redacted))
+            else:
+                groups = [(columns, rows)]
+            for names, values in groups:
+                for body in tables.split(self.run_id, table, names, values, client.encoder):
+                    client.emit_body(body)
+
+    def log_artifact(self, local_path: str | Path, artifact_path: str | None = None) -> None:
+        """Log a file, or a directory with all in it, as it is now.  It may be changed or removed right after.
+
+        Raises `InvalidInputError` if it does not exist, `EnvironmentUnavailableError` if it cannot be read or staged.
+        """
+        source = Path(local_path)
+        if source.is_dir():
+            self.log_artifacts(source, _join(artifact_path, source.resolve().name))
+            return
+        path = check_path(_join(artifact_path, source.name), "the artifact's path")
+        self._emit_artifact(path, self._client.staging().add_file(source))
+
+    async def alog_artifact(self, local_path: str | Path, artifact_path: str | None = None) -> None:
+        """`log_artifact` in a thread, so that the event loop goes on."""
+        import asyncio  # noqa: PLC0415 - `import runstream` stays light
+
+        await asyncio.to_thread(self.log_artifact, local_path, artifact_path)
+
+    def log_artifacts(self, local_dir: str | Path, artifact_path: str | None = None) -> None:
+        """Log all files of a directory, with their paths in it."""
+        staging = self._client.staging()
+        for source, relative in artifacts.walk(Path(local_dir)):
+            path = check_path(_join(artifact_path, relative), "the artifact's path")
+            self._emit_artifact(path, staging.add_file(source))
+
+    def log_text(self, text: str, artifact_file: str) -> None:
+        """Log text as a file."""
+        self._log_bytes(media.text_bytes(text), artifact_file)
+
+    def log_dict(self, dictionary: Any, artifact_file: str) -> None:
+        """Log a dict (or list) as a JSON file, or as YAML where the name ends so."""
+        self._log_bytes(media.dict_bytes(dictionary, artifact_file), artifact_file)
+
+    def log_image(
+        self,
+        image: Any,
+        artifact_file: str | None = None,
+        *,
+        key: str | None = None,
+        step: int | None = None,
+        timestamp: int | None = None,
+    ) -> None:
+        """Log a PIL image or a numpy array as an image file; or, with ``key`` and ``step``, as one of a series."""
+        if (artifact_file is None) == (key is None):
+            raise InvalidInputError("log_image takes either artifact_file or key")
+        if artifact_file is None:
+            check_key(key, "image")
+            milliseconds = _time_ns() // 1_000_000 if timestamp is None else _as_integer(timestamp, "timestamp")
+            unique = f"{self._client.random.getrandbits(128):032x}"
+            artifact_file = media.image_path(str(key), _as_integer(step or 0, "step"), milliseconds, unique)
+            self.set_tag("mlflow.loggedImages", "True")
+        self._log_bytes(media.image_bytes(image, artifact_file), artifact_file)
+
+    def log_figure(self, figure: Any, artifact_file: str, *, save_kwargs: Mapping[str, Any] | None = None) -> None:
+        """Log a matplotlib or plotly figure, in the format that the file's name says."""
+        self._log_bytes(media.figure_bytes(figure, artifact_file, dict(save_kwargs or {})), artifact_file)
+
+    def artifact_uri(self, artifact_path: str | None = None) -> str:
+        """Where the sink puts this run's artifacts."""
+        root = f"{self._client.config.artifacts}/{self.run_id}"
+        return root if artifact_path is None else f"{root}/{check_path(artifact_path, 'the artifact path')}"
+
+    def rename(self, name: str) -> None:
+        """Change the run's name."""
+        self.name = _as_text(name)
+        self._client.emit(ev.RunUpdated(self.run_id, name=self.name))
+
+    def end(self, status: str = "FINISHED") -> None:
+        """End the run with a status of MLflow's: FINISHED, FAILED or KILLED."""
+        if status not in ev.RUN_STATUSES:
+            raise InvalidInputError(f"run status {status!r:.80} is none of {', '.join(ev.RUN_STATUSES)}")
+        self._status, self._end_time = status, _time_ns() // 1_000_000
+        self._client.active_runs.pop(self.run_id, None)
+        self._client.emit(ev.RunEnded(self.run_id, status, self._end_time))
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until everything logged so far is on the disk; False if ``timeout`` seconds were not enough."""
+        return self._client.flush(timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        leave(self)
+        self.end("FINISHED" if kind is None else "FAILED")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, trace)
+
+    def __repr__(self) -> str:
+        return f"<Run {self.run_id} {self.name!r}>"
+
+    def _log_bytes(self, data: bytes, artifact_file: str) -> None:
+        path = check_path(artifact_file, "the artifact's path")
+        try:
+            staged = self._client.staging().add_bytes(data)
+        except EnvironmentUnavailableError:
+            self._client.count_drop("disk")
+            return
+        self._emit_artifact(path, staged)
+
+    def _emit_artifact(self, path: str, staged: artifacts.Staged) -> None:
+        media_type = artifacts.media_type_of(path)
+        self._client.emit(ev.ArtifactLogged(self.run_id, path, staged.sha256, staged.size, media_type))
+
+
+def find_run(run_id: str) -> Run | None:
+    """The `Run` of this process with that id, if one is still in use."""
+    return _runs.get(run_id)
+
+
+def check_tags(tags: Mapping[str, Any]) -> dict[str, str]:
+    """Tags as text; raises `InvalidInputError` for keys that cannot be."""
+    _check_mapping(tags, "tags")
+    return {check_key(key, "tag"): _as_text(value) for key, value in tags.items()}
+
+
+def _redacted(client: Client, row: Mapping[str, Any]) -> Mapping[str, Any]:
+    redact = client.redact
+    row = row if redact is None else redact(dict(row))
+    if not isinstance(row, Mapping):
+        raise InvalidInputError(f"the redact hook must return the row as a dict, not {type(row).__name__}")
+    return row
+
+
+def _check_mapping(values: object, what: str) -> None:
+    if not isinstance(values, Mapping):
+        raise InvalidInputError(f"{what} must be a dict, not {type(values).__name__}: {values!r:.100}")
+
+
+def _learn_key(key: object, what: str) -> None:
+    checked = check_key(key, what)
+    if len(_known_keys) >= _NAMES_REMEMBERED:
+        _known_keys.clear()
+    _known_keys.add(checked)
+
+
+def _learn_table(name: str) -> None:
+    table = table_name(name)
+    if len(_known_tables) >= _NAMES_REMEMBERED:
+        _known_tables.clear()
+    _known_tables[name] = table
+
+
+def _as_text(value: Any) -> str:
+    return value if type(value) is str else str(value)
+
+
+def _as_float(key: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise InvalidInputError(f"metric {key!r} must be a number, not {type(value).__name__}: {value!r:.100}") from None
+
+
+def _as_integer(value: Any, what: str) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        try:
+            number = int(value)
+        except (TypeError, ValueError, OverflowError):
+            raise InvalidInputError(f"{what} must be an integer, not {type(value).__name__}: {value!r:.100}") from None
+    if number not in _INT64:
+        raise InvalidInputError(f"{what} {number} does not fit into 64 bits")
+    return number
+
+
+def _join(directory: str | None, name: str) -> str:
+    return f"{directory.rstrip('/')}/{name}" if directory else name
+
+
+_known_keys: set[str] = set()
+_known_tables: dict[str, str] = {}
+_runs: WeakValueDictionary[str, Run] = WeakValueDictionary()

@@ -1,0 +1,83 @@
+"""Artifacts in a local directory, published from a staging directory by link or copy."""
+
+import asyncio
+import hashlib
+import os
+import uuid
+from pathlib import Path
+from typing import Final
+
+import aiofiles
+
+from runstream_sink.artifacts.protocol import MissingArtifactError
+
+__all__ = ["LocalArtifacts"]
+
+_CHUNK: Final = 1 << 20
+
+
+class LocalArtifacts:
+    """Publishes to ``root`` what lies in ``staging`` as ``ab/<sha256>``."""
+
+    def __init__(self, root: Path, staging: Path) -> None:
+        self.root = root
+        self._staging = staging
+        self._directories: set[Path] = set()
+
+    async def publish(self, file: str, sha256: str, size: int) -> None:
+        """Verify, then link or copy, then rename into place."""
+        source = self._staging / sha256[:2] / sha256
+        await self._verify(source, sha256, size)
+        target = self.root / file
+        fresh = target.with_name(f".{uuid.uuid4().hex}.new")
+        await asyncio.to_thread(self._make_directory, target.parent)
+        try:
+            await self._place(source, fresh)
+            await asyncio.to_thread(fresh.replace, target)
+        except BaseException:
+            fresh.unlink(missing_ok=True)
+            raise
+        self._directories.add(target.parent)
+
+    async def make_durable(self) -> None:
+        """Sync the directories that got new entries; the files were synced before."""
+        directories, self._directories = self._directories, set()
+        for directory in directories:
+            await asyncio.to_thread(_sync, directory, os.O_DIRECTORY)
+
+    async def _verify(self, source: Path, sha256: str, size: int) -> None:
+        digest = hashlib.sha256()
+        found = 0
+        try:
+            async with aiofiles.open(source, "rb") as file:
+                while chunk := await file.read(_CHUNK):
+                    digest.update(chunk)
+                    found += len(chunk)
+        except FileNotFoundError:
+            raise MissingArtifactError(
+                f"the bytes {sha256} are not in {self._staging}; they were removed, or the queue directory was moved"
+            ) from None
+        if (digest.hexdigest(), found) != (sha256, size):
+            raise MissingArtifactError(f"{source} holds {found} bytes with another hash than its name says; it was changed")
+
+    async def _place(self, source: Path, fresh: Path) -> None:
+        try:
+            await asyncio.to_thread(os.link, source, fresh)
+        except OSError:  # another file system, or one without links
+            async with aiofiles.open(source, "rb") as reader, aiofiles.open(fresh, "wb") as writer:
+                while chunk := await reader.read(_CHUNK):
+                    await writer.write(chunk)
+        await asyncio.to_thread(_sync, fresh)
+
+    def _make_directory(self, directory: Path) -> None:
+        missing = [parent for parent in (directory, *directory.parents) if not parent.exists()]
+        directory.mkdir(parents=True, exist_ok=True)
+        self._directories.update(parent.parent for parent in missing)
+
+
+def _sync(path: Path, flags: int = 0) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,209 @@
+"""The queue directory as a source.
+
+A queue directory holds ``journals/<producer_id>/`` (see `runstream_schemas.segment`), ``staging/`` (bytes of
+artifacts), ``consumers/<store id>/<producer_id>`` and ``id``.  A consumer is registered by its directory; the file of a
+journal in it holds the index of the first segment that the consumer has not applied yet, as decimal text.  These files
+only decide what may be freed; the truth about positions is in the consumer's store.
+
+Each journal is a part of the stream; its position is the text ``segment:offset:next_seq:done``.
+"""
+
+import asyncio
+import os
+import uuid
+from pathlib import Path
+from typing import Final
+
+import structlog
+from runstream_schemas.batch import Batch
+from runstream_schemas.errors import EnvironmentUnavailableError, UnsupportedFormatError
+from runstream_schemas.reader import Chunk, JournalReader, Position, journal_names
+
+from runstream_sink.source import Delivery
+
+__all__ = ["APPLIED_ENTIRELY", "QueueSource", "format_position", "parse_position", "queue_id"]
+
+APPLIED_ENTIRELY: Final = 1 << 32
+"""What a consumer acknowledges for a journal of which nothing is left to read."""
+_READERS_KEPT_OPEN: Final = 256
+_CHUNK: Final = 1 << 20
+_log = structlog.get_logger(__name__)
+
+
+class QueueSource:
+    """Reads all journals of a queue directory, living and dead.
+
+    With ``register=False`` nothing is written to the queue directory: no consumer is registered, nothing is
+    acknowledged or trimmed.  With ``until`` (nanoseconds since the epoch) a journal ends at its first event that was
+    emitted later.
+    """
+
+    def __init__(self, directory: Path, *, register: bool = True, until: int | None = None) -> None:
+        self.directory = directory
+        self.name = ""
+        self._register = register
+        self._until = until
+        self._journals = directory / "journals"
+        self._consumer = directory / "consumers"
+        self._positions: dict[str, str] = {}
+        self._readers: dict[str, JournalReader] = {}
+        self._ended: set[str] = set()
+        self._to_sync: dict[str, JournalReader] = {}
+        self._acknowledged: dict[str, int] = {}
+        self._listed = -1
+        self._limited = False
+
+    async def open(self, positions: dict[str, str], consumer: str) -> None:
+        """Begin at the store's positions."""
+        await asyncio.to_thread(self._open, positions, consumer)
+
+    async def read(self, limit: int) -> Delivery:
+        """Take turns among the journals that have something new."""
+        return await asyncio.to_thread(self._read, limit)
+
+    async def make_durable(self) -> None:
+        """Sync the segments that were read since the last commit."""
+        await asyncio.to_thread(self._make_durable)
+
+    async def committed(self, delivery: Delivery) -> None:
+        """Note for the producers and for retention which segments are applied."""
+        await asyncio.to_thread(self._committed, delivery)
+
+    def backlog(self) -> bool:
+        """Whether the last read stopped at its limit."""
+        return self._limited
+
+    def restore(self, positions: dict[str, str]) -> None:
+        """Go back to the positions that the store has committed."""
+        for reader in self._readers.values():
+            reader.close()
+        self._readers.clear()
+        self._to_sync.clear()
+        self._positions = dict(positions)
+        self._ended = {name for name, text in positions.items() if parse_position(text).done}
+        self._listed = -1
+
+    async def close(self) -> None:
+        """Close all files."""
+        await asyncio.to_thread(self.restore, {})
+
+    def _open(self, positions: dict[str, str], consumer: str) -> None:
+        if not self._journals.is_dir() and not self._register:
+            raise EnvironmentUnavailableError(f"{self.directory} is no queue directory (it has no journals); check --stream")
+        self._journals.mkdir(parents=True, exist_ok=True)
+        self.name = f"queue:{queue_id(self.directory)}"
+        if self._register:
+            self._consumer = self.directory / "consumers" / consumer
+            self._consumer.mkdir(parents=True, exist_ok=True)
+        self.restore(positions)
+
+    def _read(self, limit: int) -> Delivery:
+        self._find_journals()
+        delivery = Delivery()
+        self._limited = False
+        for name, reader in list(self._readers.items()):
+            if delivery.size >= limit:
+                self._limited = True
+                break
+            self._readers[name] = self._readers.pop(name)  # to the end of the line
+            self._drain(name, reader, delivery, limit)
+        return delivery
+
+    def _find_journals(self) -> None:
+        """Take up journals that have come since the last look."""
+        changed = self._journals.stat().st_mtime_ns
+        if changed == self._listed:
+            return
+        for name in journal_names(self._journals):
+            if name not in self._ended and name not in self._readers:
+                position = parse_position(self._positions.get(name, ""))
+                self._readers[name] = JournalReader(self._journals / name, position)
+        self._listed = changed
+
+    def _drain(self, name: str, reader: JournalReader, delivery: Delivery, limit: int) -> None:
+        """Move what a journal has into a delivery, up to the limit."""
+        before = reader.position
+        while delivery.size < limit and name not in self._ended:
+            at = reader.position
+            try:
+                chunk = reader.read(min(limit - delivery.size, _CHUNK))
+            except UnsupportedFormatError as error:
+                self._end(name, reader)
+                _log.error("a journal is left unread", journal=name, reason=str(error))
+                break
+            self._take(reader, chunk, delivery)
+            if chunk.position.done or self._is_late(chunk):
+                self._end(name, reader)
+            elif chunk.position == at:
+                break
+        if reader.position != before:
+            text = format_position(reader.position)
+            delivery.positions[name] = (self._positions.get(name, ""), text)
+            self._positions[name] = text
+        if len(self._readers) > _READERS_KEPT_OPEN:
+            reader.close()
+
+    def _take(self, reader: JournalReader, chunk: Chunk, delivery: Delivery) -> None:
+        if chunk.records or chunk.holes:
+            delivery.batches.append(Batch(reader.producer_id, chunk.records, chunk.holes))
+            delivery.size += sum(len(record.body) for record in chunk.records) + 1
+            self._to_sync[reader.path.name] = reader
+        for (segment, reason), count in chunk.drops.items():
+            delivery.losses[reader.producer_id, segment, reason] = count
+
+    def _is_late(self, chunk: Chunk) -> bool:
+        return self._until is not None and bool(chunk.records) and chunk.records[-1].emit_ts > self._until
+
+    def _end(self, name: str, reader: JournalReader) -> None:
+        self._ended.add(name)
+        self._readers.pop(name, None)
+        reader.close()
+
+    def _make_durable(self) -> None:
+        for reader in self._to_sync.values():
+            reader.sync()
+        self._to_sync.clear()
+
+    def _committed(self, delivery: Delivery) -> None:
+        if not self._register:
+            return
+        for name, (_, text) in delivery.positions.items():
+            position = parse_position(text)
+            first = APPLIED_ENTIRELY if position.done else position.segment
+            if self._acknowledged.get(name, 0) != first:
+                (self._consumer / name).write_text(str(first))
+                self._acknowledged[name] = first
+            if position.done:
+                JournalReader(self._journals / name, position).trim()
+                self._acknowledged.pop(name, None)
+
+
+def parse_position(text: str) -> Position:
+    """A position from its text; the beginning from ""."""
+    if not text:
+        return Position()
+    segment, offset, next_seq, done = text.split(":")
+    return Position(int(segment), int(offset), int(next_seq), done == "1")
+
+
+def format_position(position: Position) -> str:
+    """A position as text."""
+    return f"{position.segment}:{position.offset}:{position.next_seq}:{int(position.done)}"
+
+
+def queue_id(directory: Path) -> str:
+    """The queue's identity, which stays when the directory is moved; made by whoever asks first."""
+    path = directory / "id"
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        pass
+    fresh = directory / f"id.{uuid.uuid4().hex}"
+    fresh.write_text(uuid.uuid4().hex)
+    try:
+        os.link(fresh, path)
+    except FileExistsError:
+        pass
+    finally:
+        fresh.unlink()
+    return path.read_text().strip()

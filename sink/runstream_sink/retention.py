@@ -1,0 +1,112 @@
+"""Retention of a queue directory: which segments and staged artifacts may go, and their removal.
+
+A segment is freed when every registered consumer has applied it and it is older than the retention's age, or the
+queue is larger than the retention's size (oldest first).  A journal whose segments are all freed and whose writer is
+gone is removed.  Staged bytes go when they are older than every segment that is left: a segment that names them was
+being written when they were staged, or later.  While no consumer is registered nothing is freed.
+"""
+
+import contextlib
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from runstream_schemas.errors import CorruptDataError
+from runstream_schemas.reader import JournalReader, journal_names, segment_indices
+from runstream_schemas.segment import HEADER_SIZE, segment_name, unpack_header
+
+__all__ = ["Freed", "free"]
+
+_STAGING_GRACE: Final = 3600.0
+"""Seconds by which staged bytes must be older than the oldest segment: a log call may have been paused in between."""
+
+
+class Freed(NamedTuple):
+    """What was freed."""
+
+    segments: int
+    journals: int
+    staged: int
+    bytes: int
+
+
+class _Segment(NamedTuple):
+    modified: float
+    size: int
+    journal: str
+    index: int
+    applied: bool
+
+
+def free(queue: Path, max_age: float, max_bytes: int, now: float | None = None) -> Freed:
+    """Free what ``max_age`` (seconds) and ``max_bytes`` do not keep.  Raises OSError."""
+    consumers = _consumers(queue)
+    if not consumers:
+        return Freed(0, 0, 0, 0)
+    now = time.time() if now is None else now
+    journals = queue / "journals"
+    segments = sorted(_segments(journals, consumers))
+    excess = sum(segment.size for segment in segments) - max_bytes
+    freed, freed_bytes = [], 0
+    for segment in segments:
+        if segment.applied and (now - segment.modified > max_age or freed_bytes < excess):
+            (journals / segment.journal / segment_name(segment.index)).unlink()
+            freed.append(segment)
+            freed_bytes += segment.size
+    removed = sum(_remove_if_empty(queue, name, consumers) for name in {segment.journal for segment in freed})
+    staged, staged_bytes = _free_staged(queue / "staging", _oldest(journals, now) - _STAGING_GRACE)
+    return Freed(len(freed), removed, staged, freed_bytes + staged_bytes)
+
+
+def _consumers(queue: Path) -> list[Path]:
+    directory = queue / "consumers"
+    return sorted(path for path in directory.iterdir() if path.is_dir()) if directory.is_dir() else []
+
+
+def _segments(journals: Path, consumers: list[Path]) -> Iterator[_Segment]:
+    for name in journal_names(journals):
+        first = min(_acknowledged(consumer / name) for consumer in consumers)
+        for index in segment_indices(journals / name):
+            status = (journals / name / segment_name(index)).stat()
+            yield _Segment(status.st_mtime, status.st_size, name, index, index < first)
+
+
+def _oldest(journals: Path, now: float) -> float:
+    """When the oldest segment that is left was made, seconds since the epoch."""
+    oldest = now
+    for name in journal_names(journals):
+        for index in segment_indices(journals / name)[:1]:
+            with contextlib.suppress(CorruptDataError):
+                with (journals / name / segment_name(index)).open("rb") as file:
+                    oldest = min(oldest, unpack_header(file.read(HEADER_SIZE)).created / 1e9)
+    return oldest
+
+
+def _acknowledged(path: Path) -> int:
+    try:
+        return int(path.read_text() or 0)
+    except FileNotFoundError:
+        return 0
+
+
+def _remove_if_empty(queue: Path, name: str, consumers: list[Path]) -> bool:
+    journal = queue / "journals" / name
+    if segment_indices(journal) or JournalReader(journal).is_living():
+        return False
+    shutil.rmtree(journal)
+    for consumer in consumers:
+        (consumer / name).unlink(missing_ok=True)
+    return True
+
+
+def _free_staged(staging: Path, before: float) -> tuple[int, int]:
+    count, size = 0, 0
+    for path in staging.glob("??/*") if staging.is_dir() else ():
+        with contextlib.suppress(FileNotFoundError):
+            status = path.stat()
+            if status.st_mtime < before:
+                path.unlink()
+                count, size = count + 1, size + status.st_size
+    return count, size
