@@ -1,0 +1,206 @@
+"""Parts on disk: written durably before the database commits their lengths, cut back to them by recovery.
+
+The database is the truth.  Before a group of writes touches a part, an intent names the parts of the group::
+
+    <store>/pending.json   {"crc32": <of the JSON text of parts>, "parts": {file: committed length, ...}}
+
+It is overwritten in place and synced.  A torn intent means that nothing was written under it; an old one does no harm,
+since recovery asks the database for the committed lengths.  The caller's order::
+
+    write_parts  ->  commit the lengths  ->  write_parts  -> ...
+    recover      at start, and after any error between write_parts and the commit
+
+All functions block: they belong into a worker thread, one at a time.
+"""
+
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+from runstream_schemas.errors import CorruptDataError
+
+from runstream_sink.tables.filesystem import FileSystem
+from runstream_sink.tables.parts import PartWrite
+
+__all__ = ["INTENT", "MAX_SYNCED", "recover", "write_parts"]
+
+INTENT: Final = "pending.json"
+MAX_SYNCED: Final = 64
+"""Above so many files, syncing the file system is faster than syncing each."""
+
+_FILE_SYSTEM: Final = FileSystem()
+
+
+def write_parts(root: Path, store: Path, writes: Sequence[PartWrite], fs: FileSystem = _FILE_SYSTEM) -> None:
+    """Write, at most one write a part, and make durable; ``store`` is where the intent lies.
+
+    Bytes behind an offset, which no commit knows, are cut off.  Raises OSError (recover, then try again), and
+    `CorruptDataError` for a part that is shorter than its committed length.
+    """
+    if not writes:
+        return
+    _write_intent(str(store), {write.part.file: write.offset for write in writes}, fs)
+    if len(writes) > MAX_SYNCED:
+        _write_many(str(root), writes, fs)
+    else:
+        _write_few(str(root), writes, fs)
+
+
+def recover(
+    root: Path, store: Path, committed: Callable[[str], int | None], fs: FileSystem = _FILE_SYSTEM
+) -> list[str]:
+    """Cut each part that the intent names to the length that ``committed`` says for its file; unlink it at None.
+
+    Returns the files that are shorter than committed, or missing: damage from outside.  Raises OSError.
+    """
+    damaged = []
+    unlinked = set()
+    for file in _read_intent(str(store), fs):
+        path = f"{root}/{file}"
+        length = committed(file)
+        if length is not None:
+            damaged += [] if _cut(path, length, fs) else [file]
+        elif _unlink(path, fs):
+            unlinked.add(os.path.dirname(path))
+    _sync_directories(unlinked, fs)
+    return damaged
+
+
+def _write_few(root: str, writes: Sequence[PartWrite], fs: FileSystem) -> None:
+    changed: set[str] = set()
+    with ExitStack() as stack:
+        descriptors = []
+        for write in writes:
+            descriptors.append(_write(root, write, changed, fs))
+            stack.callback(fs.close, descriptors[-1])
+        for descriptor in descriptors:
+            fs.sync_data(descriptor)
+    _sync_directories(changed, fs)
+
+
+def _write_many(root: str, writes: Sequence[PartWrite], fs: FileSystem) -> None:
+    _make_directories(root, set(), fs)
+    with ExitStack() as stack:
+        descriptor = fs.open(root, os.O_RDONLY)  # before the writes, so that it is told of every failed write-back
+        stack.callback(fs.close, descriptor)
+        for write in writes:
+            fs.close(_write(root, write, set(), fs))
+        fs.sync_file_system(descriptor)
+
+
+def _write(root: str, write: PartWrite, changed: set[str], fs: FileSystem) -> int:
+    """Write one part; its open descriptor.  Directories with new entries go to ``changed``."""
+    path = f"{root}/{write.part.file}"
+    descriptor = _open(path, changed, fs) if write.offset == 0 else _open_existing(path, fs)
+    try:
+        size = fs.size(descriptor)
+        if size < write.offset:
+            raise CorruptDataError(f"{path} has {size} bytes, but {write.offset} are committed; restore or replay it")
+        if size > write.offset:
+            fs.truncate(descriptor, write.offset)
+            fs.sync(descriptor)
+        fs.write(descriptor, write.data, write.offset)
+    except BaseException:
+        fs.close(descriptor)
+        raise
+    return descriptor
+
+
+def _open(path: str, changed: set[str], fs: FileSystem) -> int:
+    changed.add(os.path.dirname(path))
+    try:
+        return fs.open(path, os.O_RDWR | os.O_CREAT)
+    except FileNotFoundError:
+        _make_directories(os.path.dirname(path), changed, fs)
+        return fs.open(path, os.O_RDWR | os.O_CREAT)
+
+
+def _open_existing(path: str, fs: FileSystem) -> int:
+    try:
+        return fs.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        raise CorruptDataError(f"{path} is missing, but its rows are committed; restore or replay it") from None
+
+
+def _make_directories(path: str, changed: set[str], fs: FileSystem) -> None:
+    parent = os.path.dirname(path)
+    try:
+        fs.make_directory(path)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        _make_directories(parent, changed, fs)
+        fs.make_directory(path)
+    changed.add(parent)
+
+
+def _sync_directories(paths: Iterable[str], fs: FileSystem) -> None:
+    for path in sorted(paths):
+        descriptor = fs.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fs.sync(descriptor)
+        finally:
+            fs.close(descriptor)
+
+
+def _cut(path: str, length: int, fs: FileSystem) -> bool:
+    """Cut a file; whether it had that length."""
+    try:
+        descriptor = fs.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        size = fs.size(descriptor)
+        if size > length:
+            fs.truncate(descriptor, length)
+            fs.sync(descriptor)
+    finally:
+        fs.close(descriptor)
+    return size >= length
+
+
+def _unlink(path: str, fs: FileSystem) -> bool:
+    try:
+        fs.unlink(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def _write_intent(store: str, lengths: Mapping[str, int], fs: FileSystem) -> None:
+    text = json.dumps(lengths)
+    data = f'{{"crc32": {zlib.crc32(text.encode())}, "parts": {text}}}'.encode()
+    path = f"{store}/{INTENT}"
+    changed: set[str] = set()
+    try:
+        descriptor = fs.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        descriptor = _open(path, changed, fs)
+    try:
+        fs.write(descriptor, data, 0)
+        fs.truncate(descriptor, len(data))
+        fs.sync_data(descriptor)
+    finally:
+        fs.close(descriptor)
+    _sync_directories(changed, fs)
+
+
+def _read_intent(store: str, fs: FileSystem) -> list[str]:
+    """The files that the intent names; none where there is no whole intent."""
+    try:
+        descriptor = fs.open(f"{store}/{INTENT}", os.O_RDONLY)
+    except FileNotFoundError:
+        return []
+    try:
+        intent = json.loads(fs.read(descriptor))
+        parts: dict[str, int] = intent["parts"]
+        whole = intent["crc32"] == zlib.crc32(json.dumps(parts).encode())
+    except (ValueError, KeyError, TypeError):
+        return []
+    finally:
+        fs.close(descriptor)
+    return list(parts) if whole else []
