@@ -1,0 +1,96 @@
+"""The connection to SQLite: the one seam to aiosqlite and to sqlite3's exceptions.
+
+aiosqlite gives a connection its own thread and takes one statement at a time to it.  A transaction that is made of
+such steps stays open when its task is cancelled between two of them, lets reads of other tasks in between, and pays a
+change of threads a statement.  So a whole transaction is one function here, which `Database.call` runs in that thread:
+it begins and ends whatever happens to the task that waits for it.  aiosqlite itself runs all of its methods through
+``_execute``, which this module alone uses.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Coroutine
+from functools import partial
+from pathlib import Path
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from urllib.parse import quote
+
+import aiosqlite
+
+from runstream_schemas.errors import CorruptDataError, EnvironmentUnavailableError, RunstreamError
+
+__all__ = ["BUSY_TIMEOUT", "Database", "connect", "finish"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+BUSY_TIMEOUT: Final = 60.0
+"""Seconds to wait for another connection, as while it recovers the write-ahead log."""
+
+
+class Database(aiosqlite.Connection):
+    """A connection whose thread runs whole functions."""
+
+    def __init__(self, connector: Callable[[], sqlite3.Connection], name: str) -> None:
+        super().__init__(connector, iter_chunk_size=64)
+        self._name = name
+        thread: Any = getattr(self, "_thread", self)  # aiosqlite before 0.22 is a thread, later ones have one
+        thread.daemon = True  # a program that ends without close() must not hang
+
+    async def call(
+        self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run ``function(connection, ...)`` in the connection's thread, to its end even if the caller is cancelled.
+
+        sqlite3's exceptions come out as `EnvironmentUnavailableError` or `CorruptDataError`.
+        """
+        try:
+            result: T = await self._execute(partial(function, self._conn, *args, **kwargs))  # type: ignore[no-untyped-call]
+        except sqlite3.Error as error:
+            raise _translated(error, self._name) from error
+        return result
+
+
+async def connect(path: Path, name: str, prepare: Callable[[sqlite3.Connection], None], *, mode: str) -> Database:
+    """Open ``path`` with ``mode`` ``ro``, ``rw`` or ``rwc``, and let ``prepare`` set the connection up.
+
+    The connection is in autocommit mode: transactions are begun and ended by statements.
+    """
+
+    def connector() -> sqlite3.Connection:
+        address = f"file:{quote(str(path.absolute()))}?mode={mode}"
+        connection = sqlite3.connect(address, timeout=BUSY_TIMEOUT, isolation_level=None, uri=True)
+        try:
+            prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    database = Database(connector, name)
+    try:
+        await database
+    except sqlite3.Error as error:
+        raise _translated(error, name) from error
+    return database
+
+
+async def finish(work: Coroutine[Any, Any, T]) -> T:
+    """Await ``work`` to its end under cancellation, which is raised again after that."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled from task.exception()
+    return task.result()
+
+
+def _translated(error: sqlite3.Error, name: str) -> RunstreamError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+        return CorruptDataError(f"the store {name} is damaged or no SQLite database ({error}); replay into a new one")
+    return EnvironmentUnavailableError(f"the store {name} cannot be used: {error}")
