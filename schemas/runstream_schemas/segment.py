@@ -23,7 +23,7 @@ Record, at a multiple of 8 bytes::
     offset size
          0    4  CRC-32 of bytes 4 to 24 + length (stored as 1 where it is 0)
          4    4  length of the body; never 0
-         8    8  seq, from 0 in the journal's first record, one more for each log call
+         8    8  seq, from 0 in the journal's first record, one more for each log call; below 2**62
         16    8  emit_ts, nanoseconds since the epoch; strictly increasing
         24    n  body: one event
 
@@ -53,6 +53,7 @@ __all__ = [
     "Hole",
     "LOCK_NAME",
     "MAX_BODY",
+    "MAX_SEQ",
     "RECORD_HEADER_SIZE",
     "Record",
     "Scan",
@@ -74,6 +75,7 @@ HEADER_SIZE: Final = 4096
 RECORD_HEADER_SIZE: Final = 24
 MAX_BODY: Final = 64 << 20
 """Largest body of one record, bytes."""
+MAX_SEQ: Final = (1 << 62) - 1
 LOCK_NAME: Final = "lock"
 DROP_REASONS: Final = ("quota", "disk", "too_large", "unencodable")
 
@@ -249,7 +251,7 @@ def _look(buffer: bytes, offset: int, expected_seq: int | None) -> _Head:
     if length == 0:
         return _Head(_State.EMPTY)
     end = offset + RECORD_HEADER_SIZE + length
-    if length > MAX_BODY:
+    if length > MAX_BODY or seq > MAX_SEQ:
         return _Head(_State.DAMAGED, seq, emit_ts, offset)
     if stored == 0:
         return _Head(_State.UNFINISHED, seq, emit_ts, end)

@@ -22,6 +22,7 @@ __all__ = [
     "RunStatus",
     "TagValue",
     "order_of",
+    "origin_of",
 ]
 
 Order = bytes
@@ -31,6 +32,12 @@ _ORDER = struct.Struct(">q16sQ")
 def order_of(emit_ts: int, producer_id: bytes, seq: int) -> Order:
     """The order of an event, as bytes."""
     return _ORDER.pack(emit_ts, producer_id, seq)
+
+
+def origin_of(order: Order) -> tuple[int, bytes, int]:
+    """The emit_ts, producer_id and seq that an order was made of."""
+    emit_ts, producer_id, seq = _ORDER.unpack(order)
+    return emit_ts, producer_id, seq
 
 
 class RunStart(NamedTuple):

@@ -27,6 +27,7 @@ APPLIED_ENTIRELY: Final = 1 << 32
 """What a consumer acknowledges for a journal of which nothing is left to read."""
 _READERS_KEPT_OPEN: Final = 256
 _CHUNK: Final = 1 << 20
+_MOST_LOST: Final = (1 << 63) - 1
 _log = structlog.get_logger(__name__)
 
 
@@ -53,9 +54,9 @@ class QueueSource:
         self._listed = -1
         self._limited = False
 
-    async def open(self, positions: dict[str, str], consumer: str) -> None:
-        """Begin at the store's positions."""
-        await asyncio.to_thread(self._open, positions, consumer)
+    async def open(self, consumer: str) -> None:
+        """Find the queue, and register as a consumer."""
+        await asyncio.to_thread(self._open, consumer)
 
     async def read(self, limit: int) -> Delivery:
         """Take turns among the journals that have something new."""
@@ -73,8 +74,15 @@ class QueueSource:
         """Whether the last read stopped at its limit."""
         return self._limited
 
-    def restore(self, positions: dict[str, str]) -> None:
-        """Go back to the positions that the store has committed."""
+    async def seek(self, positions: dict[str, str]) -> None:
+        """Begin at the positions that the store has committed."""
+        await asyncio.to_thread(self._seek, positions)
+
+    async def close(self) -> None:
+        """Close all files."""
+        await asyncio.to_thread(self._seek, {})
+
+    def _seek(self, positions: dict[str, str]) -> None:
         for reader in self._readers.values():
             reader.close()
         self._readers.clear()
@@ -83,11 +91,7 @@ class QueueSource:
         self._ended = {name for name, text in positions.items() if parse_position(text).done}
         self._listed = -1
 
-    async def close(self) -> None:
-        """Close all files."""
-        await asyncio.to_thread(self.restore, {})
-
-    def _open(self, positions: dict[str, str], consumer: str) -> None:
+    def _open(self, consumer: str) -> None:
         if not self._journals.is_dir() and not self._register:
             raise EnvironmentUnavailableError(f"{self.directory} is no queue directory (it has no journals); check --stream")
         self._journals.mkdir(parents=True, exist_ok=True)
@@ -95,7 +99,6 @@ class QueueSource:
         if self._register:
             self._consumer = self.directory / "consumers" / consumer
             self._consumer.mkdir(parents=True, exist_ok=True)
-        self.restore(positions)
 
     def _read(self, limit: int) -> Delivery:
         self._find_journals()
@@ -138,7 +141,7 @@ class QueueSource:
                 break
         if reader.position != before:
             text = format_position(reader.position)
-            delivery.positions[name] = (self._positions.get(name, ""), text)
+            delivery.positions[name] = (self._positions.get(name), text)
             self._positions[name] = text
         if len(self._readers) > _READERS_KEPT_OPEN:
             reader.close()
@@ -149,7 +152,7 @@ class QueueSource:
             delivery.size += sum(len(record.body) for record in chunk.records) + 1
             self._to_sync[reader.path.name] = reader
         for (segment, reason), count in chunk.drops.items():
-            delivery.losses[reader.producer_id, segment, reason] = count
+            delivery.losses[reader.producer_id, segment, reason] = min(count, _MOST_LOST)
 
     def _is_late(self, chunk: Chunk) -> bool:
         return self._until is not None and bool(chunk.records) and chunk.records[-1].emit_ts > self._until

@@ -23,8 +23,8 @@ class Delivery:
     """What one read brought, and where the stream stands after it."""
 
     batches: list[Batch] = field(default_factory=list)
-    positions: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """By part: the position before ("" at the part's beginning) and after, as opaque text."""
+    positions: dict[str, tuple[str | None, str]] = field(default_factory=dict)
+    """By part: the position before (None at the part's beginning) and after, as opaque text."""
     losses: dict[tuple[bytes, int, str], int] = field(default_factory=dict)
     """By (producer_id, segment, reason): events that the producer dropped, so far."""
     size: int = 0
@@ -40,14 +40,17 @@ class Source(Protocol):
     name: str
     """Identifies the stream in the store's positions."""
 
-    async def open(self, positions: dict[str, str], consumer: str) -> None:
-        """Begin at the store's positions (by part).  ``consumer`` is the store's id."""
+    async def open(self, consumer: str) -> None:
+        """Connect.  ``consumer`` is the store's id."""
 
     async def read(self, limit: int) -> Delivery:
         """About ``limit`` bytes of events, or fewer if there are fewer; empty if there is nothing new."""
 
     async def make_durable(self) -> None:
         """See above."""
+
+    async def seek(self, positions: dict[str, str]) -> None:
+        """Begin, or begin again, at the positions (by part) that the store has committed."""
 
     async def committed(self, delivery: Delivery) -> None:
         """The store has committed a delivery."""

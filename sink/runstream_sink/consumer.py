@@ -1,0 +1,214 @@
+"""The sink's loop: read, apply, write files, commit, acknowledge.
+
+One delivery becomes one transaction::
+
+    source.read -> apply (pure) -> artifacts published -> table rows written and synced
+                -> source.make_durable -> store.commit (rows, positions, seen) -> source.committed
+
+A crash anywhere before the commit leaves the store as it was: the delivery is read again, files are cut back to what
+was committed.  A crash after it leaves nothing to do.  When the disk or the database refuses, the sink goes back to
+what is committed, waits, says so, and tries again.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import structlog
+from runstream_schemas.errors import EnvironmentUnavailableError
+from runstream_schemas.events import ArtifactLogged, encode_event
+
+from runstream_sink.apply import apply
+from runstream_sink.artifacts import ArtifactStore, MissingArtifactError
+from runstream_sink.changes import ArtifactChange, Changes, DeadLetter, origin_of
+from runstream_sink.placement import Placement
+from runstream_sink.source import Delivery, Source
+from runstream_sink.store.protocol import Commit, Store
+from runstream_sink.tables.files import recover, write_parts
+from runstream_sink.tables.parts import PART_LIMIT, Appended, TableState, append
+
+__all__ = ["Consumer", "Progress"]
+
+_DELIVERY: Final = 8 << 20
+"""Bytes of events in one transaction."""
+_SHORTEST_PAUSE: Final = 0.002
+_LONGEST_PAUSE: Final = 0.05
+_LONGEST_RETRY: Final = 30.0
+_log = structlog.get_logger(__name__)
+
+
+@dataclass
+class Progress:
+    """What a consumer has done since it began."""
+
+    events: int = 0
+    duplicates: int = 0
+    dead: int = 0
+    lost: int = 0
+    commits: int = 0
+    bytes: int = 0
+    failure: str = ""
+    """Why the last try failed; empty while all is well."""
+
+
+class Consumer:
+    """Moves one stream into one store."""
+
+    def __init__(
+        self, source: Source, store: Store, artifacts: ArtifactStore, root: Path, *, part_limit: int = PART_LIMIT
+    ) -> None:
+        """``root`` is the local directory of the tables' parts; the intent of a write lies beside the database."""
+        self.progress = Progress()
+        self._source = source
+        self._store = store
+        self._artifacts = artifacts
+        self._root = root
+        self._intent = store.location.database.parent
+        self._part_limit = part_limit
+        self._placement = Placement(store)
+        self._recovered = False
+
+    async def run(self, *, once: bool, stop: asyncio.Event) -> None:
+        """Consume until ``stop`` is set, or, with ``once``, until nothing is left to read."""
+        pause = _SHORTEST_PAUSE
+        retry = 0.1
+        while not stop.is_set():
+            try:
+                moved = await self.step()
+            except (OSError, EnvironmentUnavailableError) as error:
+                await self._back_off(error, retry, stop)
+                retry = min(retry * 2, _LONGEST_RETRY)
+                continue
+            retry = 0.1
+            if moved:
+                pause = _SHORTEST_PAUSE
+            elif once:
+                return
+            else:
+                await _wait(stop, pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def step(self) -> bool:
+        """Move one delivery; False if there was nothing to move."""
+        if not self._recovered:
+            await self._recover()
+        delivery = await self._source.read(_DELIVERY)
+        if not delivery:
+            return False
+        changes = await self.changes_of(delivery)
+        await self.commit(changes, delivery)
+        await self._source.committed(delivery)
+        self._count(changes, delivery)
+        return True
+
+    async def changes_of(self, delivery: Delivery) -> Changes:
+        """What a delivery changes, given what the store has seen."""
+        seen = await self._store.seen({batch.producer_id for batch in delivery.batches})
+        changes = await asyncio.to_thread(apply, delivery.batches, seen)
+        for key, count in delivery.losses.items():
+            changes.losses[key] = max(count, changes.losses.get(key, 0))
+        return changes
+
+    async def commit(self, changes: Changes, delivery: Delivery, retried: tuple[tuple[bytes, int], ...] = ()) -> None:
+        """Write files and commit; after an error nothing of it is there, and the source stands where the store does."""
+        try:
+            await self._placement.load({run_id for run_id, _ in (*changes.artifacts, *changes.rows)})
+            files = await self._publish(changes)
+            tables = await self._write_tables(changes)
+            await self._artifacts.make_durable()
+            await self._source.make_durable()
+            await self._store.commit(
+                Commit(
+                    changes,
+                    self._source.name,
+                    delivery.positions,
+                    [appended.state for appended in tables],
+                    [(done.state.run_id, done.state.name, part) for done in tables for part in done.parts],
+                    files=files,
+                    retried=retried,
+                )
+            )
+        except BaseException:
+            self._recovered = False
+            raise
+
+    async def _publish(self, changes: Changes) -> dict[tuple[str, str], str]:
+        """Publish the artifacts that win; those without bytes become dead letters.  Returns the files by key."""
+        files: dict[tuple[str, str], str] = {}
+        if not changes.artifacts:
+            return files
+        held = await self._store.artifact_orders(changes.artifacts)
+        for key, change in list(changes.artifacts.items()):
+            files[key] = file = self._placement.artifact(*key)
+            if held.get(key, b"") >= change.order:
+                continue
+            try:
+                await self._artifacts.publish(f"{key[0]}/{file}", change.sha256, change.size)
+            except MissingArtifactError as error:
+                del changes.artifacts[key]
+                changes.dead.append(_dead_artifact(key, change, str(error)))
+        return files
+
+    async def _write_tables(self, changes: Changes) -> list[Appended]:
+        if not changes.rows:
+            return []
+        states = await self._store.tables(changes.rows)
+        return await asyncio.to_thread(self._append_and_write, changes, states)
+
+    def _append_and_write(self, changes: Changes, states: dict[tuple[str, str], TableState]) -> list[Appended]:
+        done = [
+            append(states[key], entries, self._part_limit, partial(self._placement.part, *key))
+            for key, entries in changes.rows.items()
+        ]
+        write_parts(self._root, self._intent, [write for appended in done for write in appended.writes])
+        return done
+
+    async def _recover(self) -> None:
+        """Go back to what is committed: positions, and the lengths of the parts that were being written."""
+        self._placement.forget()
+        await self._source.seek(await self._store.positions(self._source.name))
+        loop = asyncio.get_running_loop()
+
+        def committed(file: str) -> int | None:
+            return asyncio.run_coroutine_threadsafe(self._store.committed_length(file), loop).result()
+
+        damaged = await asyncio.to_thread(recover, self._root, self._intent, committed)
+        for file in damaged:
+            _log.error("a table's file is shorter than what was committed", file=file, action="run `runstream verify`")
+        self._recovered = True
+
+    async def _back_off(self, error: Exception, seconds: float, stop: asyncio.Event) -> None:
+        self.progress.failure = str(error)
+        _log.warning("the store cannot be written; nothing is lost, trying again", reason=str(error), seconds=seconds)
+        await _wait(stop, seconds)
+
+    def _count(self, changes: Changes, delivery: Delivery) -> None:
+        progress = self.progress
+        progress.events += changes.events
+        progress.duplicates += changes.duplicates
+        progress.dead += len(changes.dead)
+        progress.commits += 1
+        progress.bytes += delivery.size
+        if progress.failure:
+            _log.info("the store can be written again", was=progress.failure)
+            progress.failure = ""
+        for (producer_id, segment, reason), count in delivery.losses.items():
+            _log.warning("a producer dropped events", journal=producer_id.hex(), segment=segment, reason=reason, count=count)
+        for letter in changes.dead:
+            _log.warning("dead letter", journal=letter.producer_id.hex(), seq=letter.seq, reason=letter.reason)
+
+
+def _dead_artifact(key: tuple[str, str], change: ArtifactChange, detail: str) -> DeadLetter:
+    run_id, path = key
+    emit_ts, producer_id, seq = origin_of(change.order)
+    raw = encode_event(ArtifactLogged(run_id, path, change.sha256, change.size, change.media_type))
+    return DeadLetter(producer_id, seq, emit_ts, "artifact_missing", detail, raw)
+
+
+async def _wait(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(stop.wait(), seconds)
+    except TimeoutError:
+        return
