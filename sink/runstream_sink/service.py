@@ -1,0 +1,135 @@
+"""The sink as a process: put together, run, end gracefully; and the replay of a stream into a fresh store."""
+
+import asyncio
+import contextlib
+import resource
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final, NamedTuple
+
+import structlog
+from runstream_schemas.errors import EnvironmentUnavailableError
+
+from runstream_sink.artifacts import LocalArtifacts
+from runstream_sink.config import Options
+from runstream_sink.consumer import Consumer, Progress
+from runstream_sink.intervals import IntervalSet
+from runstream_sink.queue_source import QueueSource
+from runstream_sink.retention import free
+from runstream_sink.store.sqlite import SqliteStore
+
+__all__ = ["Missing", "Replayed", "open_consumer", "replay", "run_sink"]
+
+_RETENTION_INTERVAL: Final = 60.0
+_log = structlog.get_logger(__name__)
+
+
+class Missing(NamedTuple):
+    """Events of one producer that a stream no longer holds."""
+
+    producer_id: bytes
+    intervals: list[tuple[int, int]]
+
+
+class Replayed(NamedTuple):
+    """What a replay did."""
+
+    progress: Progress
+    missing: list[Missing]
+
+
+@asynccontextmanager
+async def open_consumer(options: Options, source: QueueSource) -> AsyncIterator[tuple[Consumer, SqliteStore]]:
+    """A consumer from ``source`` into the store of ``options``, both open and closed at the end."""
+    store = SqliteStore(options.store)
+    await store.open()
+    try:
+        await source.open(store.store_id)
+        try:
+            artifacts = LocalArtifacts(options.artifacts, source.directory / "staging")
+            yield Consumer(source, store, artifacts, options.artifacts), store
+        finally:
+            await source.close()
+    finally:
+        await store.close()
+
+
+async def run_sink(options: Options, *, once: bool) -> Progress:
+    """Consume the stream into the store, until SIGTERM or SIGINT, or, with ``once``, until what is there is applied."""
+    _allow_many_files()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    source = QueueSource(options.queue, until=time.time_ns() if once else None)
+    async with open_consumer(options, source) as (consumer, _):
+        _log.info("sink started", stream=f"queue:{options.queue}", store=options.store.text)
+        async with _retention(options):
+            await consumer.run(once=once, stop=stop)
+        progress = consumer.progress
+        _log.info("sink ended", events=progress.events, dead=progress.dead, commits=progress.commits)
+        return progress
+
+
+async def replay(options: Options, report: Callable[[Progress], None]) -> Replayed:
+    """Apply all that a stream holds to a fresh store.  ``report`` is called after each commit.
+
+    Raises `EnvironmentUnavailableError` if the store exists already.
+    """
+    if options.store.database.exists():
+        raise EnvironmentUnavailableError(
+            f"the store {options.store.text} exists already; a replay needs a fresh one, name another --store"
+        )
+    source = QueueSource(options.queue, register=False, until=time.time_ns())
+    async with open_consumer(options, source) as (consumer, store):
+        while await consumer.step():
+            report(consumer.progress)
+        return Replayed(consumer.progress, await _missing(store))
+
+
+async def _missing(store: SqliteStore) -> list[Missing]:
+    """Per producer, the seqs below the last one seen that were not seen."""
+    missing = []
+    for producer_id, seen in (await store.all_seen()).items():
+        last = max(last for _, last in seen)
+        gaps = seen.missing(0, last)
+        if gaps:
+            missing.append(Missing(producer_id, gaps))
+    return missing
+
+
+@asynccontextmanager
+async def _retention(options: Options) -> AsyncIterator[None]:
+    """Free what the retention does not keep, from time to time, and once more at the end."""
+
+    async def once() -> None:
+        try:
+            freed = await asyncio.to_thread(free, options.queue, options.retention_age, options.retention_size)
+        except OSError as error:
+            _log.warning("the queue directory could not be cleaned; trying again later", reason=str(error))
+            return
+        if freed.segments or freed.staged:
+            _log.info("freed", segments=freed.segments, journals=freed.journals, staged=freed.staged, bytes=freed.bytes)
+
+    async def repeat() -> None:
+        while True:
+            await asyncio.sleep(_RETENTION_INTERVAL)
+            await once()
+
+    task = asyncio.create_task(repeat())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        await once()
+
+
+def _allow_many_files() -> None:
+    """Every living journal needs two descriptors."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
