@@ -127,15 +127,30 @@ class RowEncoder:
         except Exception:  # noqa: BLE001 - values of the user's types may raise anything
             return self._encode_converted(event, _rebuilt)
 
+    def encode_row(self, row: list[Any]) -> bytes:
+        """Encode the cells of one row alone; ``msgspec.Raw`` of it stands for the row in an event."""
+        try:
+            if all(type(cell) in _SCALARS or _is_plain(cell, 1, [_QUICK_LOOK]) for cell in row):
+                return _encode(row)
+        except Exception:  # noqa: BLE001, S110 - whatever it was, the cells are converted now
+            pass
+        conversion = _Conversion()
+        body = _encode([conversion.cell(cell) for cell in _snapshot(row)])
+        self._count(conversion)
+        return body
+
     def _encode_converted(
         self, event: msgspec.Struct, convert: Callable[[Any, "_Conversion"], msgspec.Struct]
     ) -> bytes:
         conversion = _Conversion()
         body = _encode(convert(event, conversion))
+        self._count(conversion)
+        return body
+
+    def _count(self, conversion: "_Conversion") -> None:
         if conversion.given_up:
             thread = get_ident()
             self._given_up[thread] = self._given_up.get(thread, 0) + conversion.given_up
-        return body
 
 
 def _is_flat(event: Any) -> bool:

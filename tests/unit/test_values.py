@@ -465,6 +465,18 @@ def test_other_events_are_encoded_too() -> None:
     assert encoder.converted == 2
 
 
+def test_a_row_alone_is_what_it_is_in_an_event() -> None:
+    """Rows encoded one by one make the same event."""
+    row = ["a", 1, [{"k": None}], {1: "\ud800"}, np.float32(0.5), 2**70]
+    encoder = RowEncoder()
+    whole = encoder.encode(RowsLogged(RUN, "t", ["c"] * 6, [row, row[:2]]))
+    assert encoder.converted == 2
+    raw: list[Any] = [msgspec.Raw(encoder.encode_row(cells)) for cells in (row, row[:2])]
+    assert msgspec.msgpack.encode(RowsLogged(RUN, "t", ["c"] * 6, raw)) == whole
+    assert encoder.converted == 4
+    assert encoder.encode_row(["\ud800"]) == msgspec.msgpack.encode(["\\ud800"])
+
+
 def test_counts_of_all_threads_add_up() -> None:
     """One encoder is shared; no count is lost."""
     encoder = RowEncoder()

@@ -1,0 +1,213 @@
+"""Artifacts on their way: files are copied, content-addressed, to a staging directory beside the queue.
+
+What is staged is what the file was at the call: cloned where the file system can share blocks (btrfs, XFS), copied
+elsewhere.  The content lies under the name of its SHA-256, in ``ROOT/ab/abcdef...`` (64 hex digits), read-only, and the
+name appears only when the content is whole.  A file that changes while it is copied is stored as it was read; name and
+content agree in any case.  Content that is there already gets a new modification time, so that who removes old files
+sees that it is wanted again.  Unfinished files lie in ``ROOT/tmp``; a process that was killed leaves its own there.
+
+Any number of processes and threads may stage at once, also the same content.
+"""
+
+import fcntl
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
+from typing import Final, NamedTuple
+
+from runstream_schemas.errors import EnvironmentUnavailableError, InvalidInputError
+
+__all__ = ["Staged", "Staging", "media_type_of", "walk"]
+
+_FICLONE: Final = 0x40049409
+_CHUNK: Final = 1 << 20
+_TEMPORARY: Final = "tmp"
+_MEDIA_TYPES: Final = {
+    ".ipynb": "application/x-ipynb+json",
+    ".jsonl": "application/jsonl",
+    ".log": "text/plain",
+    ".md": "text/markdown",
+    ".parquet": "application/vnd.apache.parquet",
+    ".toml": "application/toml",
+    ".webp": "image/webp",
+    ".yaml": "application/yaml",
+    ".yml": "application/yaml",
+}
+_ENCODINGS: Final = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
+
+
+class Staged(NamedTuple):
+    """Content that lies in the staging directory."""
+
+    sha256: str
+    """64 hexadecimal digits."""
+    size: int
+    """Bytes."""
+
+
+class Staging:
+    """The staging directory ``root``; it is made when first needed.
+
+    With ``sync`` content is on the disk when a call returns; without, it is what the kernel will write, which survives
+    the process but not the machine.
+    """
+
+    def __init__(self, root: Path, *, sync: bool = False) -> None:
+        self.root = root
+        self._sync = sync
+
+    def path_of(self, digest: str) -> Path:
+        """Where the content with that SHA-256 lies, once it is staged."""
+        return self.root / digest[:2] / digest
+
+    def add_file(self, path: Path) -> Staged:
+        """Stage what the file is now.
+
+        Raises `InvalidInputError` if there is no such regular file, `EnvironmentUnavailableError` if it cannot be read
+        or if the staging directory takes nothing (no space, no permission).
+        """
+        source = _open_regular(path)
+        try:
+            return self._store(lambda target: _clone_or_copy(source, target), f"the file {path}")
+        finally:
+            os.close(source)
+
+    def add_bytes(self, data: bytes) -> Staged:
+        """Stage bytes.  Raises `EnvironmentUnavailableError` if the staging directory takes nothing."""
+
+        def write(target: int) -> Staged:
+            _write(target, data)
+            return Staged(sha256(data).hexdigest(), len(data))
+
+        return self._store(write, f"{len(data)} bytes")
+
+    def _store(self, fill: Callable[[int], Staged], what: str) -> Staged:
+        temporary = self.root / _TEMPORARY / os.urandom(16).hex()
+        try:
+            staged = self._fill(temporary, fill)
+            self._publish(temporary, staged)
+        except OSError as error:
+            raise EnvironmentUnavailableError(
+                f"cannot stage {what} in {self.root}: {error}; free space there or choose another place for the queue"
+            ) from error
+        finally:
+            with suppress(OSError):
+                temporary.unlink()
+        return staged
+
+    def _fill(self, temporary: Path, fill: Callable[[int], Staged]) -> Staged:
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        target = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            staged = fill(target)
+            os.fchmod(target, 0o444)
+            if self._sync:
+                os.fsync(target)
+            return staged
+        finally:
+            os.close(target)
+
+    def _publish(self, temporary: Path, staged: Staged) -> None:
+        """Give whole content its name; the content that has the name already stays, unless a crash cut it."""
+        path = self.path_of(staged.sha256)
+        path.parent.mkdir(exist_ok=True)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            if path.stat().st_size == staged.size:
+                os.utime(path)
+                return
+            temporary.replace(path)
+        if self._sync:
+            for directory in (path.parent, self.root):
+                _sync_directory(directory)
+
+
+def walk(local_dir: Path) -> Iterator[tuple[Path, str]]:
+    """All files under a directory with their paths in it (``/`` between the parts), sorted, hidden ones included.
+
+    Symbolic links are followed.  Raises `InvalidInputError` if it is no directory, for a link that points nowhere, and
+    for a link that leads back to a directory around it.
+    """
+    if not local_dir.is_dir():
+        raise InvalidInputError(f"{local_dir} is no directory; pass the path of an existing one")
+    yield from _walk(local_dir, "", ())
+
+
+def _walk(directory: Path, prefix: str, around: tuple[tuple[int, int], ...]) -> Iterator[tuple[Path, str]]:
+    try:
+        status = directory.stat()
+        entries = sorted(directory.iterdir())
+    except OSError as error:
+        raise EnvironmentUnavailableError(f"cannot list the directory {directory}: {error}") from error
+    identity = (status.st_dev, status.st_ino)
+    if identity in around:
+        raise InvalidInputError(f"the link {directory} leads back to a directory around it; remove it")
+    for entry in entries:
+        if entry.is_dir():
+            yield from _walk(entry, f"{prefix}{entry.name}/", (*around, identity))
+        elif not entry.exists():
+            raise InvalidInputError(f"the link {entry} points nowhere; remove it")
+        else:
+            yield entry, prefix + entry.name
+
+
+def media_type_of(path: str) -> str | None:
+    """The media type that a file's name tells, the same on every machine; None where it tells none."""
+    import mimetypes
+
+    known = mimetypes.MimeTypes(filenames=())  # not the machine's own lists
+    kind, encoding = known.guess_type(PurePosixPath(path).name)
+    if encoding is not None:
+        return _ENCODINGS.get(encoding)
+    return _MEDIA_TYPES.get(PurePosixPath(path).suffix.lower(), kind)
+
+
+def _open_regular(path: Path) -> int:
+    try:
+        source = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        raise InvalidInputError(f"there is no file {path}; pass the path of an existing one") from error
+    except OSError as error:
+        raise EnvironmentUnavailableError(f"cannot read the file {path}: {error}") from error
+    if not stat.S_ISREG(os.fstat(source).st_mode):
+        os.close(source)
+        raise InvalidInputError(f"{path} is no regular file; pass the path of one")
+    return source
+
+
+def _clone_or_copy(source: int, target: int) -> Staged:
+    try:
+        fcntl.ioctl(target, _FICLONE, source)
+    except OSError:  # the file system cannot, or they are two
+        return _copy(source, target)
+    return _copy(target, None)
+
+
+def _copy(source: int, target: int | None) -> Staged:
+    """Hash what ``source`` holds, and write it to ``target`` if there is one."""
+    digest = sha256()
+    size = 0
+    while chunk := os.pread(source, _CHUNK, size):
+        digest.update(chunk)
+        size += len(chunk)
+        if target is not None:
+            _write(target, chunk)
+    return Staged(digest.hexdigest(), size)
+
+
+def _write(target: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(target, view) :]
+
+
+def _sync_directory(path: Path) -> None:
+    directory = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
