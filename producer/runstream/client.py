@@ -47,6 +47,20 @@ _EXIT_TIMEOUT: Final = 2.0
 class Client:
     """Where log calls leave their events.  One a process; thread-safe."""
 
+    active_runs: dict[str, Endable]
+    """By run id, the runs that this process began and has not ended."""
+    announced: set[str]
+    """Ids of the experiments that this process has announced on the stream."""
+    random: random.Random
+    """For ids and names."""
+    _guard: mmap.mmap
+    """One page that a fork wipes: so that a child which was forked by C code is noticed without a system call."""
+    _journal: Journal | None
+    _keeper: Keeper | None
+    _past_accepted: int
+    _past_drops: dict[str, int]
+    _unopened_drops: dict[str, int]
+
     def __init__(self, filesystem: Filesystem | None = None) -> None:
         self.encoder = RowEncoder()
         self.redact: Redactor | None = None
@@ -155,17 +169,15 @@ class Client:
         self._guard[0] = 1
         self.random = random.Random(os.urandom(32))  # noqa: S311 - ids and names, no secrets
         self._clock = Clock()
-        self._journal: Journal | None = None
-        self._keeper: Keeper | None = None
+        self._journal = None
+        self._keeper = None
         self._opening = threading.RLock()
         self._open_failed_at = -_OPEN_RETRY
         self._unopened_drops = dict.fromkeys(DROP_REASONS, 0)
         self._past_drops = dict.fromkeys(DROP_REASONS, 0)
         self._past_accepted = 0
-        self.active_runs: dict[str, Endable] = {}
-        """By run id, the runs that this process began and has not ended."""
-        self.announced: set[str] = set()
-        """Ids of the experiments that this process has announced on the stream."""
+        self.active_runs = {}
+        self.announced = set()
 
     def _after_fork(self) -> None:
         """This is a forked child: the journal is the parent's.  Let go of it; the next event opens one of our own."""

@@ -160,6 +160,7 @@ class Journal:
         self._largest = max(min(segment_size, quota // 4), _SMALL * 16)
         self._lock = RLock()
         self._busy = False
+        self._position = 0
         self._next_seq = 0
         self._next_index = 0
         self._refused = ""

@@ -235,7 +235,7 @@ Event = (
 )
 
 TAGS: Final[dict[int, type[Struct]]] = {
-    int(struct.__struct_config__.tag): struct  # type: ignore[arg-type]
+    struct.__struct_config__.tag: struct
     for struct in Event.__args__
 }
 """Tag of each event type."""
@@ -254,9 +254,10 @@ def decode_event(body: bytes | memoryview) -> Event:
     is not an event.
     """
     try:
-        return _decoder.decode(body)
+        event: Event = _decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise _explain(body, error) from error
+    return event
 
 
 def _explain(body: bytes | memoryview, error: Exception) -> CorruptDataError:

@@ -2,7 +2,7 @@
 
 A segment is freed when every registered consumer has applied it and it is older than the retention's age, or the
 queue is larger than the retention's size (oldest first).  A journal whose segments are all freed and whose writer is
-gone is removed.  Staged bytes go when they are older than every segment that is left: a segment that names them was
+gone is removed, and its name noted.  Staged bytes go when they are older than every segment that is left: a segment that names them was
 being written when they were staged, or later.  While no consumer is registered nothing is freed.
 """
 
@@ -17,8 +17,10 @@ from runstream_schemas.errors import CorruptDataError
 from runstream_schemas.reader import JournalReader, journal_names, segment_indices
 from runstream_schemas.segment import HEADER_SIZE, segment_name, unpack_header
 
-__all__ = ["Freed", "free"]
+__all__ = ["Freed", "free", "removed_journals"]
 
+_REMOVED: Final = "removed"
+"""File of the queue directory that names the journals which were removed, a line each."""
 _STAGING_GRACE: Final = 3600.0
 """Seconds by which staged bytes must be older than the oldest segment: a log call may have been paused in between."""
 
@@ -60,6 +62,14 @@ def free(queue: Path, max_age: float, max_bytes: int, now: float | None = None) 
     return Freed(len(freed), removed, staged, freed_bytes + staged_bytes)
 
 
+def removed_journals(queue: Path) -> list[str]:
+    """Names of the journals that were removed whole: a replay of the queue lacks their events."""
+    try:
+        return (queue / _REMOVED).read_text().split()
+    except FileNotFoundError:
+        return []
+
+
 def _consumers(queue: Path) -> list[Path]:
     directory = queue / "consumers"
     return sorted(path for path in directory.iterdir() if path.is_dir()) if directory.is_dir() else []
@@ -95,6 +105,8 @@ def _remove_if_empty(queue: Path, name: str, consumers: list[Path]) -> bool:
     journal = queue / "journals" / name
     if segment_indices(journal) or JournalReader(journal).is_living():
         return False
+    with (queue / _REMOVED).open("a") as file:
+        file.write(f"{name}\n")
     shutil.rmtree(journal)
     for consumer in consumers:
         (consumer / name).unlink(missing_ok=True)

@@ -15,12 +15,12 @@ from runstream_schemas.errors import EnvironmentUnavailableError
 from runstream_sink.artifacts import LocalArtifacts
 from runstream_sink.config import Options
 from runstream_sink.consumer import Consumer, Progress
-from runstream_sink.intervals import IntervalSet
 from runstream_sink.queue_source import QueueSource
-from runstream_sink.retention import free
-from runstream_sink.store.sqlite import SqliteStore
+from runstream_sink.retention import free, removed_journals
+from runstream_sink.store.protocol import StoreReader
+from runstream_sink.store.sqlite import SqliteStore, open_reader
 
-__all__ = ["Missing", "Replayed", "open_consumer", "replay", "run_sink"]
+__all__ = ["Missing", "Replayed", "find_missing", "open_consumer", "replay", "run_sink"]
 
 _RETENTION_INTERVAL: Final = 60.0
 _log = structlog.get_logger(__name__)
@@ -38,6 +38,8 @@ class Replayed(NamedTuple):
 
     progress: Progress
     missing: list[Missing]
+    removed: list[str]
+    """Journals that retention removed whole."""
 
 
 @asynccontextmanager
@@ -83,21 +85,27 @@ async def replay(options: Options, report: Callable[[Progress], None]) -> Replay
             f"the store {options.store.text} exists already; a replay needs a fresh one, name another --store"
         )
     source = QueueSource(options.queue, register=False, until=time.time_ns())
-    async with open_consumer(options, source) as (consumer, store):
+    async with open_consumer(options, source) as (consumer, _):
         while await consumer.step():
             report(consumer.progress)
-        return Replayed(consumer.progress, await _missing(store))
+    reader = await open_reader(options.store)
+    try:
+        return Replayed(consumer.progress, await find_missing(reader), removed_journals(options.queue))
+    finally:
+        await reader.close()
 
 
-async def _missing(store: SqliteStore) -> list[Missing]:
-    """Per producer, the seqs below the last one seen that were not seen."""
-    missing = []
-    for producer_id, seen in (await store.all_seen()).items():
-        last = max(last for _, last in seen)
-        gaps = seen.missing(0, last)
-        if gaps:
-            missing.append(Missing(producer_id, gaps))
-    return missing
+async def find_missing(reader: StoreReader) -> list[Missing]:
+    """Per producer, the seqs below the last one seen that a store has not seen."""
+    missing: dict[bytes, list[tuple[int, int]]] = {}
+    next_seqs: dict[bytes, int] = {}
+    async for rows in reader.stream("all_seen"):
+        for producer_id, first, last in rows:
+            expected = next_seqs.get(producer_id, 0)
+            if first > expected:
+                missing.setdefault(producer_id, []).append((expected, first - 1))
+            next_seqs = {producer_id: last + 1}  # rows come producer by producer
+    return [Missing(producer_id, intervals) for producer_id, intervals in missing.items()]
 
 
 @asynccontextmanager
