@@ -21,7 +21,6 @@ from runstream_schemas.errors import CorruptDataError, InvalidInputError, Unknow
 from runstream_schemas.events import Event, decode_event
 from runstream_schemas.names import check_key, check_path, is_experiment_id, is_run_id
 from runstream_schemas.segment import Record
-
 from runstream_sink.changes import (
     ArtifactChange,
     Changes,
@@ -29,7 +28,6 @@ from runstream_sink.changes import (
     ExperimentCreation,
     HoleSeen,
     MetricPoint,
-    Order,
     RowsEntry,
     RunStart,
     RunStatus,
@@ -272,6 +270,8 @@ def _apply_loss(changes: Changes, event: ev.LossNotice, _emit_ts: int, _producer
         key = (bytes.fromhex(event.journal), event.segment, event.reason)
     except ValueError:
         raise InvalidInputError(f"loss notice for journal {event.journal!r:.80}, which is no hexadecimal id") from None
+    if not (0 <= event.segment < _INT64 and 0 <= event.count < _INT64):
+        raise InvalidInputError(f"loss notice: segment {event.segment} or count {event.count} does not fit into 63 bits")
     changes.losses[key] = max(event.count, changes.losses.get(key, 0))
 
 
