@@ -46,8 +46,6 @@ class Commit:
     """New states of tables."""
     parts: Collection[tuple[str, str, Part]] = ()
     """New or changed parts of tables, as (run_id, table, part)."""
-    removed_parts: Collection[tuple[str, str, int]] = ()
-    """Parts that were merged into another one, as (run_id, table, number)."""
     files: Mapping[tuple[str, str], str] = field(default_factory=dict)
     """By (run_id, path), the name of the file that holds the artifact; the path itself where nothing is said."""
     retried: Collection[tuple[bytes, int]] = ()

@@ -46,18 +46,15 @@ class TableRows:
     def write(self, connection: sqlite3.Connection, commit: Commit, runs: Mapping[str, int]) -> None:
         """Write the tables and parts of ``commit``."""
         states = {(state.run_id, state.name): state for state in commit.tables}
-        parts, removed = list(commit.parts), list(commit.removed_parts)
-        if not (states or parts or removed):
+        if not (states or commit.parts):
             return
-        keys = dict.fromkeys([*states, *(item[:2] for item in (*parts, *removed))])
-        held = self._stored(connection, keys)
+        held = self._stored(connection, dict.fromkeys([*states, *(item[:2] for item in commit.parts)]))
         numbers = _numbered(connection, held)
         self._pending = {key: _Stored(numbers[key], states.get(key, stored.state)) for key, stored in held.items()}
         rows = [(numbers[key], runs[key[0]], key[1], s.state.rows, s.state.parts) for key, s in self._pending.items()]
         connection.executemany(SQL["put_table"], rows)
         connection.executemany(SQL["put_column"], _columns(held, self._pending))
-        connection.executemany(SQL["delete_part"], [(numbers[item[:2]], item[2]) for item in removed])
-        connection.executemany(SQL["put_part"], [_part_row(numbers[item[:2]], item[2]) for item in parts])
+        connection.executemany(SQL["put_part"], [_part_row(numbers[item[:2]], item[2]) for item in commit.parts])
 
     def commit(self) -> None:
         """Remember what was written: its transaction is committed."""

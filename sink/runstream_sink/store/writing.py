@@ -155,7 +155,7 @@ def _keys(changes: Changes) -> set[str]:
 def _run_ids(commit: Commit) -> set[str]:
     run_ids = set(commit.changes.run_ids)
     run_ids |= {state.run_id for state in commit.tables}
-    return run_ids | {run_id for run_id, _, _ in (*commit.parts, *commit.removed_parts)}
+    return run_ids | {run_id for run_id, _, _ in commit.parts}
 
 
 def _write_experiments(connection: sqlite3.Connection, changes: Changes, keys: Mapping[str, int]) -> None:

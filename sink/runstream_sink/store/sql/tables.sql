@@ -44,9 +44,6 @@ ON CONFLICT (tbl, number) DO UPDATE SET
   file = excluded.file, columns = excluded.columns, types = excluded.types, length = excluded.length,
   rows = excluded.rows, closed = excluded.closed
 
--- name: delete_part
-DELETE FROM parts WHERE tbl = ? AND number = ?
-
 -- name: all_parts
 -- In the order of the tables, each one's parts ascending.
 SELECT r.run_id, t.name, p.number, p.file, p.columns, p.types, p.length, p.rows, p.closed
