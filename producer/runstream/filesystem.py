@@ -4,14 +4,10 @@ import contextlib
 import fcntl
 import mmap
 import os
-import time
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
 __all__ = ["Buffer", "Filesystem"]
-
-_PAGE: Final = 4096
-_PAGES_A_TURN: Final = 32
 
 
 class Buffer(Protocol):
@@ -52,13 +48,6 @@ class Filesystem:
                 path.unlink()
             raise
 
-    def touch_pages(self, buffer: Buffer) -> None:
-        """Store into each page of a segment that nobody writes to yet, so that the first emit there does not fault."""
-        for turn, offset in enumerate(range(_PAGE, len(buffer), _PAGE)):
-            buffer[offset : offset + 1] = b"\0"
-            if turn % _PAGES_A_TURN == 0:
-                time.sleep(0)
-
     def sync(self, descriptor: int) -> None:
         """Wait until a file's data are on the disk."""
         os.fdatasync(descriptor)
@@ -86,11 +75,6 @@ class Filesystem:
     def remove(self, path: Path) -> None:
         """Remove a file."""
         path.unlink()
-
-    def sizes(self, directory: Path, suffix: str) -> dict[str, int]:
-        """Name and size of the files in a directory whose names end so."""
-        with os.scandir(directory) as entries:
-            return {entry.name: entry.stat().st_size for entry in entries if entry.name.endswith(suffix)}
 
     def read_texts(self, directory: Path, name: str) -> list[str]:
         """For each directory in ``directory``: the text of its file ``name``, "" if there is none."""

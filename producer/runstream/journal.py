@@ -48,8 +48,10 @@ _time_ns = time.time_ns
 _SMALL: Final = 4096
 _FIRST_SEGMENT: Final = 256 << 10
 _GROWTH: Final = 8
-_ON_THE_SPOT: Final = 1 << 20
-"""Size of a segment that a log call has to make itself."""
+_ON_THE_SPOT: Final = 4 << 20
+"""Largest size of a segment that a log call has to make itself."""
+_PAGE: Final = 4096
+_PAGES_A_TURN: Final = 64
 _RETRY: Final = 1_000_000_000
 """Nanoseconds between tries to make a segment where no background thread does it."""
 
@@ -124,11 +126,12 @@ class JournalDirectory:
         """Remove a segment that was prepared in vain."""
         self._filesystem.remove(self._path / segment_name(index))
 
-    def backlog(self) -> int:
-        """Bytes of this journal's segments that not every registered consumer has applied."""
-        acknowledged = [int(text or 0) for text in self._filesystem.read_texts(self._consumers, self.name)]
-        first = segment_name(min(acknowledged, default=0))
-        return sum(size for name, size in self._filesystem.sizes(self._path, ".seg").items() if name >= first)
+    def applied(self) -> int:
+        """Index of the first segment that not every registered consumer has applied; 0 while none is registered."""
+        return min(
+            (int(text or 0) for text in self._filesystem.read_texts(self._consumers, self.name)),
+            default=0,
+        )
 
     def sync(self) -> None:
         """Wait until the directory's entries are on the disk."""
@@ -167,6 +170,7 @@ class Journal:
         self._refused_at = 0
         self._spare: Segment | None = None
         self._retired: list[Segment] = []
+        self._sizes: dict[int, int] = {}
         self._closed = False
         self._new_entries = True
         self._synced_seq = 0
@@ -176,7 +180,9 @@ class Journal:
         self.stalls = 0
         self.nested: Journal | None = None
         self.directory = make_directory()
-        self._enter(self.directory.create_segment(self._take_index(), min(_FIRST_SEGMENT, self._largest)))
+        first = self.directory.create_segment(self._take_index(), min(_FIRST_SEGMENT, self._largest))
+        self._sizes[first.index] = first.capacity
+        self._enter(first)
         self.directory.publish()
 
     def append(self, body: bytes) -> str | None:
@@ -239,14 +245,14 @@ class Journal:
                 return
             index, capacity = self._take_index(), min(self._capacity * _GROWTH, self._largest)
         segment, refusal = self._create(index, capacity)
-        if segment is not None:
-            self._filesystem.touch_pages(segment.buffer)
         with self._lock:
             self._refused = refusal
             if segment is not None and (self._closed or index < self._current.index):
                 self._discard(segment)  # a log call could not wait and made a later one itself
-            else:
-                self._spare = segment
+                return
+            self._spare = segment
+        if segment is not None:
+            self._touch_pages(segment)
 
     def sync(self) -> None:
         """Put what was appended so far on the disk.  Raises OSError."""
@@ -335,7 +341,7 @@ class Journal:
         if self._refused and (self.kept or now - self._refused_at < _RETRY):
             return None
         self.stalls += 1
-        segment, self._refused = self._create(self._take_index(), max(needed, min(_ON_THE_SPOT, self._largest)))
+        segment, self._refused = self._create(self._take_index(), self._size_on_the_spot(needed))
         self._refused_at = now
         unfit = self._spare
         if segment is not None and unfit is not None:
@@ -343,15 +349,38 @@ class Journal:
             self._discard(unfit)
         return segment
 
+    def _size_on_the_spot(self, needed: int) -> int:
+        return max(needed, min(self._current.capacity * _GROWTH, _ON_THE_SPOT, self._largest))
+
     def _create(self, index: int, capacity: int) -> tuple[Segment | None, str]:
         """A new segment, or the reason why there is none."""
         try:
-            if self.directory.backlog() + capacity > self._quota:
+            if not self._has_room(capacity):
                 return None, "quota"
-            self._new_entries = True
-            return self.directory.create_segment(index, capacity), ""
+            segment = self.directory.create_segment(index, capacity)
         except OSError:
             return None, "disk"
+        self._sizes[index] = capacity
+        self._new_entries = True
+        return segment, ""
+
+    def _has_room(self, capacity: int) -> bool:
+        """Whether a segment more stays within the quota.  The disk is asked only where it does not seem so."""
+        if sum(self._sizes.values()) + capacity <= self._quota:
+            return True
+        applied = self.directory.applied()
+        self._sizes = {index: size for index, size in self._sizes.copy().items() if index >= applied}
+        return sum(self._sizes.values()) + capacity <= self._quota
+
+    def _touch_pages(self, spare: Segment) -> None:
+        """Store into each page of a segment that nobody writes to yet, so that the first emit there does not fault."""
+        for start in range(_PAGE, spare.capacity, _PAGE * _PAGES_A_TURN):
+            with self._lock:
+                if self._spare is not spare:
+                    return
+                for offset in range(start, min(start + _PAGE * _PAGES_A_TURN, spare.capacity), _PAGE):
+                    spare.buffer[offset : offset + 1] = b"\0"
+            time.sleep(0)
 
     def _take_index(self) -> int:
         index = self._next_index
@@ -366,6 +395,7 @@ class Journal:
 
     def _discard(self, segment: Segment) -> None:
         self._unmap(segment)
+        self._sizes.pop(segment.index, None)
         with contextlib.suppress(OSError):
             self.directory.remove_segment(segment.index)
 
