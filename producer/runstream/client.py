@@ -15,16 +15,16 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol
 
 from msgspec import Struct
-from runstream_schemas.errors import InvalidInputError
-from runstream_schemas.events import encode_event
-from runstream_schemas.segment import DROP_REASONS
-from runstream_schemas.values import RowEncoder
 
 from runstream import config
 from runstream.artifacts import Staging
 from runstream.filesystem import Filesystem
 from runstream.journal import Clock, Journal, JournalDirectory
 from runstream.keeper import Keeper
+from runstream_schemas.errors import InvalidInputError
+from runstream_schemas.events import encode_event
+from runstream_schemas.segment import DROP_REASONS
+from runstream_schemas.values import RowEncoder
 
 __all__ = ["Client", "client"]
 
@@ -118,7 +118,7 @@ class Client:
         return Staging(self.config.queue / "staging")
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Wait until every event so far is on the disk; False if that took longer than ``timeout`` seconds or failed."""
+        """Wait until every event so far is on the disk; False after ``timeout`` seconds or a failure."""
         if self._journal is None:
             return not any(self._unopened_drops.values())
         if self._keeper is not None:
@@ -148,7 +148,9 @@ class Client:
         """Counts since this process began: see `runstream.stats`."""
         journals = list(self._journals())
         dropped = {
-            reason: self._unopened_drops[reason] + self._past_drops[reason] + sum(one.dropped[reason] for one in journals)
+            reason: self._unopened_drops[reason]
+            + self._past_drops[reason]
+            + sum(one.dropped[reason] for one in journals)
             for reason in DROP_REASONS
         }
         return {

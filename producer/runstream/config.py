@@ -15,10 +15,17 @@ JOURNAL_QUOTA = Setting(
     "Most bytes of this process's journal that no consumer has applied yet; beyond, events are dropped or wait.",
     unit="bytes",
 )
-POLICY = Setting("policy", "drop", "What a log call does at the quota: drop (and count) or block.", choices=("drop", "block"))
-BLOCK_TIMEOUT = Setting("block_timeout", 10.0, "How long a call may wait under the policy block before it drops.", unit="seconds")
+POLICY = Setting(
+    "policy", "drop", "What a log call does at the quota: drop (and count) or block.", choices=("drop", "block")
+)
+BLOCK_TIMEOUT = Setting(
+    "block_timeout", 10.0, "How long a call may wait under the policy block before it drops.", unit="seconds"
+)
 SYNC_INTERVAL = Setting(
-    "sync_interval", 1.0, "How often the journal is synced to the disk; what is younger may be lost in a power cut.", unit="seconds"
+    "sync_interval",
+    1.0,
+    "How often the journal is synced to the disk; what is younger may be lost in a power cut.",
+    unit="seconds",
 )
 SEGMENT_SIZE = Setting("segment_size", 16 << 20, "Largest size of a journal segment.", unit="bytes")
 EXPERIMENT = Setting("experiment", "", "The experiment of runs for which the program sets none. Empty: Default.")

@@ -10,6 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from runstream import run_names
+from runstream.active import active_run, enter, last_active_run, leave
+from runstream.client import client
+from runstream.context import run_context
+from runstream.run import DEFAULT_TABLE, Run, check_tags, find_run
 from runstream_schemas import events as ev
 from runstream_schemas.errors import InvalidInputError
 from runstream_schemas.names import (
@@ -21,12 +26,6 @@ from runstream_schemas.names import (
     is_experiment_id,
     is_run_id,
 )
-
-from runstream import run_names
-from runstream.active import active_run, enter, last_active_run, leave
-from runstream.client import client
-from runstream.context import run_context
-from runstream.run import DEFAULT_TABLE, Run, check_tags, find_run
 
 __all__ = [
     "Experiment",
@@ -106,7 +105,9 @@ def set_experiment(experiment_name: str | None = None, experiment_id: str | None
 def create_experiment(name: str, artifact_location: str | None = None, tags: dict[str, Any] | None = None) -> str:
     """Create an experiment and return its id, which follows from the name."""
     if artifact_location is not None:
-        raise InvalidInputError("artifact_location cannot be set by an experiment; set RUNSTREAM_ARTIFACTS for the sink")
+        raise InvalidInputError(
+            "artifact_location cannot be set by an experiment; set RUNSTREAM_ARTIFACTS for the sink"
+        )
     return _announce(_checked_experiment_name(name), check_tags(tags or {})).experiment_id
 
 
@@ -135,7 +136,7 @@ def delete_experiment_tag(key: str) -> None:
     client.emit(ev.ExperimentTagDeleted(_current_experiment().experiment_id, check_key(key, "tag")))
 
 
-def start_run(  # noqa: PLR0913 - MLflow's signature
+def start_run(
     run_name: str | None = None,
     run_id: str | None = None,
     nested: bool = False,
@@ -206,7 +207,7 @@ def log_params(params: dict[str, Any], synchronous: bool | None = None, run_id: 
     _run(run_id).log_params(params)
 
 
-def log_metric(  # noqa: PLR0913 - MLflow's signature
+def log_metric(
     key: str,
     value: float,
     step: int | None = None,
@@ -217,11 +218,12 @@ def log_metric(  # noqa: PLR0913 - MLflow's signature
     dataset: Any = None,
 ) -> None:
     """Log one point of a metric."""
+    del synchronous, model_id, dataset
     run = active_run() if run_id is None else None
     (run or _run(run_id)).log_metric(key, value, step, timestamp)
 
 
-def log_metrics(  # noqa: PLR0913 - MLflow's signature
+def log_metrics(
     metrics: dict[str, float],
     step: int | None = None,
     synchronous: bool | None = None,
@@ -257,7 +259,7 @@ def log_prediction(row: Mapping[str, Any], table: str = DEFAULT_TABLE, run_id: s
     _run(run_id).log_prediction(row, table)
 
 
-def log_predictions(  # noqa: PLR0913 - rows, or MLflow's three lists
+def log_predictions(
     rows: Any = None,
     table: str = DEFAULT_TABLE,
     *,
@@ -300,7 +302,7 @@ def log_dict(dictionary: Any, artifact_file: str, run_id: str | None = None) -> 
     _run(run_id).log_dict(dictionary, artifact_file)
 
 
-def log_image(  # noqa: PLR0913 - MLflow's signature
+def log_image(
     image: Any,
     artifact_file: str | None = None,
     key: str | None = None,
@@ -330,7 +332,7 @@ def flush(timeout: float | None = None) -> bool:
 
 async def aflush(timeout: float | None = None) -> bool:  # noqa: ASYNC109 - the same contract as flush
     """`flush` in a thread."""
-    import asyncio  # noqa: PLC0415 - `import runstream` stays light
+    import asyncio
 
     return await asyncio.to_thread(client.flush, timeout)
 
@@ -339,8 +341,8 @@ def stats() -> dict[str, Any]:
     """Counts since this process began.
 
     ``accepted`` and ``synced`` events, ``dropped`` ones by reason, ``stalls`` (calls that had to make a segment
-    themselves), ``converted`` values (see `runstream_schemas.values`), the ``queue`` directory, and the last ``error`` of
-    the background thread.
+    themselves), ``converted`` values (see `runstream_schemas.values`), the ``queue`` directory, and the last
+    ``error`` of the background thread.
     """
     return client.stats()
 
@@ -406,7 +408,9 @@ def _announce(name: str, tags: dict[str, str]) -> Experiment:
 
 def _checked_experiment_name(name: object) -> str:
     if not isinstance(name, str) or not name.strip() or len(name) > _MAX_EXPERIMENT_NAME:
-        raise InvalidInputError(f"an experiment's name is text of 1 to {_MAX_EXPERIMENT_NAME} characters, not {name!r:.100}")
+        raise InvalidInputError(
+            f"an experiment's name is text of 1 to {_MAX_EXPERIMENT_NAME} characters, not {name!r:.100}"
+        )
     return name
 
 

@@ -22,6 +22,7 @@ from threading import RLock
 from typing import Final
 from zlib import crc32
 
+from runstream.filesystem import Buffer, Filesystem
 from runstream_schemas.segment import (
     DROP_REASONS,
     END_OFFSET,
@@ -36,8 +37,6 @@ from runstream_schemas.segment import (
     pack_header,
     segment_name,
 )
-
-from runstream.filesystem import Buffer, Filesystem
 
 __all__ = ["Clock", "Journal", "JournalDirectory", "Segment"]
 

@@ -13,13 +13,12 @@ from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 from weakref import WeakValueDictionary
 
-from runstream_schemas import events as ev
-from runstream_schemas.errors import EnvironmentUnavailableError, InvalidInputError, ParamConflictError
-from runstream_schemas.names import check_key, check_path, table_name
-
 from runstream import artifacts, media, tables
 from runstream.active import leave
 from runstream.client import Client
+from runstream_schemas import events as ev
+from runstream_schemas.errors import EnvironmentUnavailableError, InvalidInputError, ParamConflictError
+from runstream_schemas.names import check_key, check_path, table_name
 
 __all__ = ["DEFAULT_TABLE", "Run", "RunInfo", "find_run"]
 
@@ -155,7 +154,9 @@ class Run:
     def log_prediction(self, row: Mapping[str, Any], table: str = DEFAULT_TABLE) -> None:
         """Append one row, column name to value, to a table.  Values: see `runstream_schemas.values`."""
         if not isinstance(row, Mapping):
-            raise InvalidInputError(f"a prediction is a dict of column to value, not {type(row).__name__}: {row!r:.100}")
+            raise InvalidInputError(
+                f"a prediction is a dict of column to value, not {type(row).__name__}: {row!r:.100}"
+            )
         if table not in _known_tables:
             _learn_table(table)
         if self._client.redact is not None:
@@ -220,7 +221,7 @@ class Run:
 
     async def alog_artifact(self, local_path: str | Path, artifact_path: str | None = None) -> None:
         """`log_artifact` in a thread, so that the event loop goes on."""
-        import asyncio  # noqa: PLC0415 - `import runstream` stays light
+        import asyncio
 
         await asyncio.to_thread(self.log_artifact, local_path, artifact_path)
 
@@ -365,7 +366,9 @@ def _as_float(key: str, value: Any) -> float:
     try:
         return float(value)
     except (TypeError, ValueError, OverflowError):
-        raise InvalidInputError(f"metric {key!r} must be a number, not {type(value).__name__}: {value!r:.100}") from None
+        raise InvalidInputError(
+            f"metric {key!r} must be a number, not {type(value).__name__}: {value!r:.100}"
+        ) from None
 
 
 def _as_integer(value: Any, what: str) -> int:

@@ -234,10 +234,7 @@ Event = (
     | Abandoned
 )
 
-TAGS: Final[dict[int, type[Struct]]] = {
-    struct.__struct_config__.tag: struct
-    for struct in Event.__args__
-}
+TAGS: Final[dict[int, type[Struct]]] = {struct.__struct_config__.tag: struct for struct in Event.__args__}
 """Tag of each event type."""
 
 encode_event = msgspec.msgpack.Encoder().encode

@@ -59,7 +59,9 @@ def is_experiment_id(text: str) -> bool:
 def check_run_id(run_id: object) -> str:
     """Return the run id; raise `InvalidInputError` if it is none."""
     if not isinstance(run_id, str) or not is_run_id(run_id):
-        raise InvalidInputError(f"run id {run_id!r:.100} is not 32 lower-case hexadecimal digits; take it from a run's run_id")
+        raise InvalidInputError(
+            f"run id {run_id!r:.100} is not 32 lower-case hexadecimal digits; take it from a run's run_id"
+        )
     return run_id
 
 
@@ -75,7 +77,7 @@ def check_key(key: object, what: str) -> str:
 
 
 def check_path(path: object, what: str) -> str:
-    """Return the path of an artifact or table (``what``) in normal form C; raise `InvalidInputError` if it is hostile."""
+    """Return the path of an artifact or table (``what``) in normal form C; raise `InvalidInputError` for a hostile one."""
     if not isinstance(path, str):
         raise InvalidInputError(f"{what} must be text, not {type(path).__name__}: {path!r:.100}")
     path = unicodedata.normalize("NFC", path)

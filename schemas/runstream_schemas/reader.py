@@ -74,7 +74,7 @@ def segment_indices(journal: Path) -> list[int]:
 
 
 def _is_journal_name(name: str) -> bool:
-    return len(name) == 32 and set(name) <= set("0123456789abcdef")  # noqa: PLR2004
+    return len(name) == 32 and set(name) <= set("0123456789abcdef")
 
 
 class JournalReader:

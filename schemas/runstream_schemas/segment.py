@@ -50,11 +50,11 @@ __all__ = [
     "END_OFFSET",
     "FOLLOWING_OFFSET",
     "HEADER_SIZE",
-    "Hole",
     "LOCK_NAME",
     "MAX_BODY",
     "MAX_SEQ",
     "RECORD_HEADER_SIZE",
+    "Hole",
     "Record",
     "Scan",
     "SegmentHeader",
@@ -117,7 +117,7 @@ class Hole(NamedTuple):
     first: int
     last: int
     reason: str
-    """``abandoned``: the calls never returned.  ``corrupt``: bytes are damaged.  ``torn``: bytes never reached the disk."""
+    """``abandoned``: the calls never returned.  ``corrupt``: damaged bytes.  ``torn``: bytes never reached the disk."""
     raw: bytes = b""
     """The damaged bytes, if there are any."""
 
@@ -140,7 +140,7 @@ def segment_name(index: int) -> str:
 
 def is_segment_name(name: str) -> bool:
     """Whether it is the file name of a segment."""
-    return len(name) == 14 and name.endswith(".seg") and name[:10].isdecimal() and name.isascii()  # noqa: PLR2004
+    return len(name) == 14 and name.endswith(".seg") and name[:10].isdecimal() and name.isascii()
 
 
 def align(offset: int) -> int:
@@ -168,13 +168,15 @@ def unpack_header(page: bytes) -> SegmentHeader:
         raise CorruptDataError("the segment header's checksum is wrong")
     version, producer_id, index, capacity, created = _CHECKED.unpack(checked)
     if version != FORMAT_VERSION:
-        raise UnsupportedFormatError(f"segment format {version}; this version reads {FORMAT_VERSION}: upgrade runstream")
+        raise UnsupportedFormatError(
+            f"segment format {version}; this version reads {FORMAT_VERSION}: upgrade runstream"
+        )
     end, following, *drops = _STATE.unpack_from(page, END_OFFSET)
     return SegmentHeader(producer_id, index, capacity, created, end, following, tuple(drops))
 
 
 def pack_record(seq: int, emit_ts: int, body: bytes) -> bytes:
-    """One whole record, padded to 8 bytes.  (The writer stores the same bytes in three steps.)"""
+    """One whole record, padded to 8 bytes; the writer stores the same bytes in three steps."""
     fields = struct.pack("<IQq", len(body), seq, emit_ts)
     stored = checksum(body, crc32(fields)) or 1
     return (struct.pack("<I", stored) + fields + body).ljust(align(RECORD_HEADER_SIZE + len(body)), b"\0")

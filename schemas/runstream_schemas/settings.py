@@ -81,8 +81,14 @@ def parse_size(value: object) -> int:
     return int(size)
 
 
-STREAM = Setting("stream", "queue:./runstream-data/queue", "Where events go: queue:DIR, or kafka://HOST:PORT[,HOST:PORT]/TOPIC.")
-STORE = Setting("store", "./runstream-data/store", "Where the sink keeps what it made of the events: DIR, sqlite:///FILE or postgresql://...")
+STREAM = Setting(
+    "stream", "queue:./runstream-data/queue", "Where events go: queue:DIR, or kafka://HOST:PORT[,HOST:PORT]/TOPIC."
+)
+STORE = Setting(
+    "store",
+    "./runstream-data/store",
+    "Where the sink keeps what it made of the events: DIR, sqlite:///FILE or postgresql://...",
+)
 ARTIFACTS = Setting("artifacts", "", "Where artifacts lie: DIR or s3://BUCKET/PREFIX. Empty: STORE/artifacts.")
 JOURNAL_DIR = Setting("journal_dir", "./runstream-data/journal", "Where journals lie when the stream is Kafka.")
 URL = Setting("url", "", "The sink's HTTP address, for reads from a program without the store.")

@@ -271,7 +271,9 @@ def _apply_loss(changes: Changes, event: ev.LossNotice, _emit_ts: int, _producer
     except ValueError:
         raise InvalidInputError(f"loss notice for journal {event.journal!r:.80}, which is no hexadecimal id") from None
     if not (0 <= event.segment < _INT64 and 0 <= event.count < _INT64):
-        raise InvalidInputError(f"loss notice: segment {event.segment} or count {event.count} does not fit into 63 bits")
+        raise InvalidInputError(
+            f"loss notice: segment {event.segment} or count {event.count} does not fit into 63 bits"
+        )
     changes.losses[key] = max(event.count, changes.losses.get(key, 0))
 
 

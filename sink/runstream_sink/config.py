@@ -5,7 +5,6 @@ from typing import Final, NamedTuple
 
 from runstream_schemas.errors import InvalidInputError
 from runstream_schemas.settings import ARTIFACTS, STORE, STREAM, Setting
-
 from runstream_sink.location import StoreLocation
 
 __all__ = ["SINK_SETTINGS", "Options", "resolve", "stream_directory"]
@@ -14,13 +13,19 @@ RETENTION_AGE = Setting(
     "retention_age", 7 * 86400.0, "How long applied events stay in the queue directory, for replays.", unit="seconds"
 )
 RETENTION_SIZE = Setting(
-    "retention_size", 10 << 30, "How much of applied events stays in the queue directory, oldest freed first.", unit="bytes"
+    "retention_size",
+    10 << 30,
+    "How much of applied events stays in the queue directory, oldest freed first.",
+    unit="bytes",
 )
 LOG_LEVEL = Setting(
     "log_level", "info", "Least severe log lines that are written.", choices=("debug", "info", "warning", "error")
 )
 LOG_FORMAT = Setting(
-    "log_format", "auto", "How log lines look; auto: console on a terminal, JSON elsewhere.", choices=("auto", "console", "json")
+    "log_format",
+    "auto",
+    "How log lines look; auto: console on a terminal, JSON elsewhere.",
+    choices=("auto", "console", "json"),
 )
 
 SINK_SETTINGS: Final = (STREAM, STORE, ARTIFACTS, RETENTION_AGE, RETENTION_SIZE, LOG_LEVEL, LOG_FORMAT)

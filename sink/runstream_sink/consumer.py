@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Final
 
 import structlog
+
 from runstream_schemas.errors import EnvironmentUnavailableError
 from runstream_schemas.events import ArtifactLogged, encode_event
-
 from runstream_sink.apply import apply
 from runstream_sink.artifacts import ArtifactStore, MissingArtifactError
 from runstream_sink.changes import ArtifactChange, Changes, DeadLetter, origin_of
@@ -195,7 +195,9 @@ class Consumer:
             _log.info("the store can be written again", was=progress.failure)
             progress.failure = ""
         for (producer_id, segment, reason), count in delivery.losses.items():
-            _log.warning("a producer dropped events", journal=producer_id.hex(), segment=segment, reason=reason, count=count)
+            _log.warning(
+                "a producer dropped events", journal=producer_id.hex(), segment=segment, reason=reason, count=count
+            )
         for letter in changes.dead:
             _log.warning("dead letter", journal=letter.producer_id.hex(), seq=letter.seq, reason=letter.reason)
 

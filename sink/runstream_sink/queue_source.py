@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Final
 
 import structlog
+
 from runstream_schemas.batch import Batch
 from runstream_schemas.errors import EnvironmentUnavailableError, UnsupportedFormatError
 from runstream_schemas.reader import Chunk, JournalReader, Position, journal_names
-
 from runstream_sink.source import Delivery
 
 __all__ = ["APPLIED_ENTIRELY", "QueueSource", "format_position", "parse_position", "queue_id"]
@@ -93,7 +93,9 @@ class QueueSource:
 
     def _open(self, consumer: str) -> None:
         if not self._journals.is_dir() and not self._register:
-            raise EnvironmentUnavailableError(f"{self.directory} is no queue directory (it has no journals); check --stream")
+            raise EnvironmentUnavailableError(
+                f"{self.directory} is no queue directory (it has no journals); check --stream"
+            )
         self._journals.mkdir(parents=True, exist_ok=True)
         self.name = f"queue:{queue_id(self.directory)}"
         if self._register:

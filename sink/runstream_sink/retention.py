@@ -2,8 +2,8 @@
 
 A segment is freed when every registered consumer has applied it and it is older than the retention's age, or the
 queue is larger than the retention's size (oldest first).  A journal whose segments are all freed and whose writer is
-gone is removed, and its name noted.  Staged bytes go when they are older than every segment that is left: a segment that names them was
-being written when they were staged, or later.  While no consumer is registered nothing is freed.
+gone is removed, and its name noted.  Staged bytes go when they are older than every segment that is left: a segment
+that names them was being written when they were staged, or later.  While no consumer is registered nothing is freed.
 """
 
 import contextlib
@@ -88,9 +88,9 @@ def _oldest(journals: Path, now: float) -> float:
     oldest = now
     for name in journal_names(journals):
         for index in segment_indices(journals / name)[:1]:
-            with contextlib.suppress(CorruptDataError):
-                with (journals / name / segment_name(index)).open("rb") as file:
-                    oldest = min(oldest, unpack_header(file.read(HEADER_SIZE)).created / 1e9)
+            path = journals / name / segment_name(index)
+            with contextlib.suppress(CorruptDataError), path.open("rb") as file:
+                oldest = min(oldest, unpack_header(file.read(HEADER_SIZE)).created / 1e9)
     return oldest
 
 

@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
 
 import structlog
-from runstream_schemas.errors import EnvironmentUnavailableError
 
+from runstream_schemas.errors import EnvironmentUnavailableError
 from runstream_sink.artifacts import LocalArtifacts
 from runstream_sink.config import Options
 from runstream_sink.consumer import Consumer, Progress

@@ -58,7 +58,9 @@ class LocalArtifacts:
                 f"the bytes {sha256} are not in {self._staging}; they were removed, or the queue directory was moved"
             ) from None
         if (digest.hexdigest(), found) != (sha256, size):
-            raise MissingArtifactError(f"{source} holds {found} bytes with another hash than its name says; it was changed")
+            raise MissingArtifactError(
+                f"{source} holds {found} bytes with another hash than its name says; it was changed"
+            )
 
     async def _place(self, source: Path, fresh: Path) -> None:
         try:
