@@ -6,7 +6,9 @@ tag                         value
 mlflow.user                 MLFLOW_TRACKING_USERNAME, else the login name, else ``unknown``
 mlflow.source.name          the program (``sys.argv[0]``), ``<console>`` without one; a notebook's file name
 mlflow.source.type          NOTEBOOK under Jupyter, else LOCAL; an environment may say JOB or PROJECT
-mlflow.source.git.commit    the commit of the repository that the program's file lies in
+mlflow.source.git.commit    the commit that is checked out in the repository that the program lies in
+mlflow.source.git.branch    its branch, unless HEAD is detached
+mlflow.source.git.repoURL   the address of its first remote, without a user name or password
 mlflow.project.entryPoint   for projects only, whose runner hands it on in MLFLOW_RUN_CONTEXT
 ==========================  ==========================================================================
 
@@ -17,6 +19,7 @@ from its files: no process is started and nothing is imported.  What cannot be f
 import os
 import re
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -24,9 +27,10 @@ from typing import Final
 
 import msgspec
 
-__all__ = ["git_commit", "run_context"]
+__all__ = ["git_facts", "run_context"]
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?", re.ASCII)
+_CREDENTIALS: Final = re.compile(r"^([a-z][a-z0-9+.-]*://)[^/]*@", re.IGNORECASE)
 _MAX_SYMBOLIC: Final = 5
 _NOTEBOOK_VARIABLES: Final = ("__vsc_ipynb_file__", "IPYNB_FILE", "JPY_SESSION_NAME")
 """Set by VS Code, for MLflow, and by Jupyter."""
@@ -60,8 +64,7 @@ def _program() -> dict[str, str]:
     if not main:
         return {}
     tags = {"mlflow.source.name": _clean(main)}
-    commit = git_commit(Path(main))
-    return tags | {"mlflow.source.git.commit": commit} if commit else tags
+    return tags | {f"mlflow.source.git.{name}": _clean(value) for name, value in git_facts(Path(main)).items()}
 
 
 def _notebook() -> dict[str, str]:
@@ -71,12 +74,8 @@ def _notebook() -> dict[str, str]:
     if shell is None or not (type(shell).__name__ == "ZMQInteractiveShell" or hasattr(shell, "kernel")):
         return {}
     file = getattr(shell, "user_ns", {}).get("__vsc_ipynb_file__")
-    file = (
-        file
-        or os.environ.get("__vsc_ipynb_file__")
-        or os.environ.get("IPYNB_FILE")
-        or os.environ.get("JPY_SESSION_NAME")
-    )
+    for variable in _NOTEBOOK_VARIABLES:
+        file = file or os.environ.get(variable)
     name = {"mlflow.source.name": _clean(Path(str(file)).name)} if file else {}
     return {"mlflow.source.type": "NOTEBOOK"} | name
 
@@ -90,18 +89,18 @@ def _clean(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def git_commit(file: Path) -> str | None:
-    """The commit that is checked out in the repository around a file or directory; None where there is none.
+def git_facts(file: Path) -> dict[str, str]:
+    """``commit``, ``branch`` and ``repoURL`` of the repository around a file or directory, as far as they are known.
 
-    Reads ``.git`` (a directory, or a file that points to one, as in worktrees and submodules), HEAD, the refs and
-    packed-refs.  Reftable repositories give None.
+    Reads ``.git`` (a directory, or a file that points to one, as in worktrees and submodules), HEAD, the refs,
+    packed-refs and config.  Without a commit there is nothing, as in a new repository or one that keeps reftables.
     """
     with suppress(OSError, ValueError):
         place = file.resolve()
         for folder in (place, *place.parents):
             if os.path.lexists(folder / ".git"):
-                return _head(_git_directory(folder / ".git"))
-    return None
+                return _facts(_git_directory(folder / ".git"))
+    return {}
 
 
 def _git_directory(entry: Path) -> Path:
@@ -110,9 +109,18 @@ def _git_directory(entry: Path) -> Path:
     return entry.parent / _first_line(entry).removeprefix("gitdir:").strip()
 
 
-def _head(git: Path) -> str | None:
+def _facts(git: Path) -> dict[str, str]:
     common = git / _first_line(git / "commondir") if (git / "commondir").exists() else git
-    content = _first_line(git / "HEAD")
+    head = _first_line(git / "HEAD")
+    commit = _commit(git, common, head)
+    if commit is None:
+        return {}
+    branch = head.removeprefix("ref:").strip().removeprefix("refs/heads/") if head.startswith("ref:") else None
+    found = {"commit": commit, "branch": branch, "repoURL": _remote(common / "config")}
+    return {name: value for name, value in found.items() if value}
+
+
+def _commit(git: Path, common: Path, content: str) -> str | None:
     for _ in range(_MAX_SYMBOLIC):
         if not content.startswith("ref:"):
             break
@@ -129,12 +137,31 @@ def _loose(git: Path, ref: str) -> str | None:
 
 
 def _packed(git: Path, ref: str) -> str | None:
-    with (git / "packed-refs").open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            commit, _, name = line.rstrip("\n").partition(" ")
-            if name == ref:
-                return commit
+    for line in _lines(git / "packed-refs"):
+        commit, _, name = line.partition(" ")
+        if name == ref:
+            return commit
     return None
+
+
+def _remote(config: Path) -> str | None:
+    """The address of the first remote in git's configuration, without credentials."""
+    in_remote = False
+    for line in _lines(config):
+        key, _, value = line.partition("=")
+        if line.startswith("["):
+            in_remote = line.startswith('[remote "')
+        elif in_remote and key.strip() == "url":
+            return _CREDENTIALS.sub(r"\1", value.strip())
+    return None
+
+
+def _lines(path: Path) -> Iterator[str]:
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            yield from (line.strip() for line in file)
+    except OSError:
+        return
 
 
 def _first_line(path: Path) -> str:
