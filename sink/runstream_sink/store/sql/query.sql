@@ -49,7 +49,7 @@ LIMIT :limit
 
 -- name: runs_by_id
 -- runs: a JSON array of run ids.
-SELECT sort_time, id, run_id, CAST(experiment_id AS TEXT), name, user, status, start_time, end_time, lifecycle
+SELECT sort_time, runs_now.id, run_id, CAST(experiment_id AS TEXT), name, user, status, start_time, end_time, lifecycle
 FROM json_each(:runs) AS wanted CROSS JOIN runs_now ON run_id = wanted.value
 
 -- name: params_of_runs
