@@ -272,7 +272,7 @@ def _apply_loss(changes: Changes, event: ev.LossNotice, _emit_ts: int, _producer
         raise InvalidInputError(f"loss notice for journal {event.journal!r:.80}, which is no hexadecimal id") from None
     if not (0 <= event.segment < _INT64 and 0 <= event.count < _INT64):
         raise InvalidInputError(
-            f"loss notice: segment {event.segment} or count {event.count} does not fit into 63 bits"
+            f"loss notice: segment {event.segment} or count {event.count} is below 0 or too large"
         )
     changes.losses[key] = max(event.count, changes.losses.get(key, 0))
 
