@@ -1,0 +1,81 @@
+"""What the demo shows: progress, the files of the store, rows of a table, and what runstream commands print."""
+
+import csv
+import itertools
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from rich.tree import Tree
+
+__all__ = ["RUNSTREAM", "command", "console", "show_command", "show_progress", "show_results"]
+
+RUNSTREAM: Final = str(Path(sys.executable).with_name("runstream"))
+"""The command that belongs to this interpreter."""
+_COLUMNS: Final = ("task_id", "passed", "tokens", "output", "error")
+console: Final = Console(highlight=False)
+
+
+def show_progress(items: Iterator[Any], total: int, title: str) -> Iterator[Any]:
+    """Hand items on; show a bar on a terminal, and a line now and then elsewhere."""
+    if console.is_terminal:
+        with Progress(console=console) as progress:
+            yield from progress.track(items, total=total, description=title)
+        return
+    for count, item in enumerate(items, 1):
+        yield item
+        if count == total or count % 50 == 0:
+            console.print(f"{title}: {count} of {total} prompts")
+
+
+def command(*arguments: str) -> str:
+    """What a runstream command prints."""
+    done = subprocess.run([RUNSTREAM, *arguments], stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout
+
+
+def show_results(store: Path, run_ids: Sequence[str]) -> None:
+    """The files of the store, the first rows of a table, and the runs side by side."""
+    tree = Tree(f"[bold]{store}")
+    for path in sorted(store.iterdir()):
+        branch = tree.add(path.name)
+        if path.name == "artifacts":
+            add_runs(branch, path, run_ids)
+    console.print(tree)
+    show_rows(store / "artifacts" / run_ids[-1] / "predictions.csv", count=5)
+    show_command("runs", "compare", *run_ids, "--store", str(store))
+
+
+def add_runs(tree: Tree, artifacts: Path, run_ids: Sequence[str]) -> None:
+    """The files of the runs named; of others, their number."""
+    others = [path for path in artifacts.iterdir() if path.name not in run_ids]
+    if others:
+        tree.add(f"[dim]{len(others)} runs of earlier calls")
+    for run_id in run_ids:
+        branch = tree.add(run_id)
+        for file in sorted(path for path in (artifacts / run_id).rglob("*") if path.is_file()):
+            branch.add(f"{file.relative_to(artifacts / run_id)} [dim]{file.stat().st_size:,} bytes")
+
+
+def show_rows(file: Path, count: int) -> None:
+    """The first rows of a CSV table, each cell on one line."""
+    with file.open(newline="", encoding="utf-8") as lines:
+        rows = list(itertools.islice(csv.DictReader(lines), count))
+    table = Table(title=f"The second run's {file.name}: its first rows, some of its columns", title_justify="left")
+    for column in _COLUMNS:
+        table.add_column(column, no_wrap=True)
+    for row in rows:
+        table.add_row(*(" ".join(row[column].split())[:30] for column in _COLUMNS))
+    console.print(table)
+
+
+def show_command(*arguments: str) -> None:
+    """A runstream command, and what it prints."""
+    console.print(f"[bold]$ runstream {' '.join(arguments)}", soft_wrap=True)
+    console.file.flush()
+    subprocess.run([RUNSTREAM, *arguments], check=True)
