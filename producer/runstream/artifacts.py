@@ -14,7 +14,6 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
 
@@ -77,6 +76,7 @@ class Staging:
 
     def add_bytes(self, data: bytes) -> Staged:
         """Stage bytes.  Raises `EnvironmentUnavailableError` if the staging directory takes nothing."""
+        from hashlib import sha256
 
         def write(target: int) -> Staged:
             _write(target, data)
@@ -189,6 +189,8 @@ def _clone_or_copy(source: int, target: int) -> Staged:
 
 def _copy(source: int, target: int | None) -> Staged:
     """Hash what ``source`` holds, and write it to ``target`` if there is one."""
+    from hashlib import sha256  # here: it loads OpenSSL
+
     digest = sha256()
     size = 0
     while chunk := os.pread(source, _CHUNK, size):

@@ -18,7 +18,8 @@ timedelta                          ISO 8601 duration, as text
 Decimal, UUID                      text
 Enum                               its value
 dataclass, attrs, msgspec Struct   map of its fields (Struct fields that are UNSET left out)
-object with ``model_dump()``       map (pydantic)
+pydantic model, and any object
+with ``model_dump`` or ``to_dict`` map
 numpy, pandas, torch scalar        the Python value; NaT and NA: None
 numpy, torch, pyarrow array,
 pandas, polars Series              array
@@ -123,34 +124,24 @@ class RowEncoder:
         the content of a value (a lone surrogate, a large integer), the whole event is rebuilt from plain values.
         """
         try:
-            return _encode(event) if _is_flat(event) else self._encode_converted(event, _with_plain_cells)
+            return _encode(event) if _is_flat(event) else self._encode_as(_with_plain_cells, event)
         except Exception:  # noqa: BLE001 - values of the user's types may raise anything
-            return self._encode_converted(event, _rebuilt)
+            return self._encode_as(_rebuilt, event)
 
     def encode_row(self, row: list[Any]) -> bytes:
         """Encode the cells of one row alone; ``msgspec.Raw`` of it stands for the row in an event."""
         try:
-            if all(type(cell) in _SCALARS or _is_plain(cell, 1, [_QUICK_LOOK]) for cell in row):
-                return _encode(row)
-        except Exception:  # noqa: BLE001, S110 - whatever it was, the cells are converted now
-            pass
-        conversion = _Conversion()
-        body = _encode([conversion.cell(cell) for cell in _snapshot(row)])
-        self._count(conversion)
-        return body
+            return _encode(row) if _SCALARS.issuperset(map(type, row)) else self._encode_as(_plain_row, row)
+        except Exception:  # noqa: BLE001 - the same
+            return self._encode_as(_rebuilt_row, row)
 
-    def _encode_converted(
-        self, event: msgspec.Struct, convert: Callable[[Any, "_Conversion"], msgspec.Struct]
-    ) -> bytes:
+    def _encode_as(self, convert: Callable[[Any, "_Conversion"], Any], value: Any) -> bytes:
         conversion = _Conversion()
-        body = _encode(convert(event, conversion))
-        self._count(conversion)
-        return body
-
-    def _count(self, conversion: "_Conversion") -> None:
+        body = _encode(convert(value, conversion))
         if conversion.given_up:
             thread = get_ident()
             self._given_up[thread] = self._given_up.get(thread, 0) + conversion.given_up
+        return body
 
 
 def _is_flat(event: Any) -> bool:
@@ -161,14 +152,15 @@ def _is_flat(event: Any) -> bool:
     return True
 
 
-def _with_plain_cells(event: Any, conversion: "_Conversion") -> msgspec.Struct:
+def _with_plain_cells(event: Any, conversion: "_Conversion") -> Any:
     """The same event, with the cells converted that msgspec would not take as they are."""
-    rows = [
-        [cell if type(cell) in _SCALARS or _is_plain(cell, 1, [_QUICK_LOOK]) else conversion.cell(cell) for cell in row]
-        for row in event.rows
+    return msgspec.structs.replace(event, rows=[_plain_row(row, conversion) for row in event.rows])
+
+
+def _plain_row(row: list[Any], conversion: "_Conversion") -> list[Any]:
+    return [
+        cell if type(cell) in _SCALARS or _is_plain(cell, 1, [_QUICK_LOOK]) else conversion.cell(cell) for cell in row
     ]
-    plain: msgspec.Struct = msgspec.structs.replace(event, rows=rows)
-    return plain
 
 
 def _is_plain(value: Any, depth: int, budget: list[int]) -> bool:
@@ -191,14 +183,18 @@ def _is_plain(value: Any, depth: int, budget: list[int]) -> bool:
     return True
 
 
-def _rebuilt(event: Any, conversion: "_Conversion") -> msgspec.Struct:
+def _rebuilt(event: Any, conversion: "_Conversion") -> Any:
     """The same event, every value in it plain."""
     fields = {name: getattr(event, name) for name in event.__struct_fields__}
     rows = fields.pop("rows", None)
     plain = {name: conversion.cell(value) for name, value in fields.items()}
     if rows is not None:
-        plain["rows"] = [[conversion.cell(cell) for cell in _snapshot(row)] for row in _snapshot(rows)]
-    return type(event)(**plain)  # type: ignore[no-any-return]
+        plain["rows"] = [_rebuilt_row(row, conversion) for row in _snapshot(rows)]
+    return type(event)(**plain)
+
+
+def _rebuilt_row(row: list[Any], conversion: "_Conversion") -> list[Any]:
+    return [conversion.cell(cell) for cell in _snapshot(row)]
 
 
 class _Conversion:
@@ -338,12 +334,16 @@ def _time(value: Any) -> Any:
     """A date or time of any class, as a datetime in UTC or as text."""
     if isinstance(value, datetime.datetime):
         return _moment(value)
+    if getattr(value, "nanoseconds", 0):  # pandas
+        return value.isoformat()
     if isinstance(value, datetime.timedelta):
-        if getattr(value, "nanoseconds", 0):
-            return str(value.isoformat())  # type: ignore[attr-defined]  # pandas
         value = datetime.timedelta(days=value.days, seconds=value.seconds, microseconds=value.microseconds)
-        return msgspec.to_builtins(value)
-    return str(type(value).isoformat(value))
+    elif isinstance(value, datetime.date):
+        value = datetime.date(value.year, value.month, value.day)
+    else:
+        parts = (value.hour, value.minute, value.second, value.microsecond)
+        value = datetime.time(*parts, tzinfo=value.tzinfo, fold=value.fold)
+    return msgspec.to_builtins(value)
 
 
 def _moment(value: datetime.datetime) -> Any:

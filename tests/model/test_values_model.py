@@ -26,6 +26,7 @@ SCALARS = st.one_of(
     st.datetimes(),
     st.datetimes(timezones=st.timezones()),
     st.timedeltas(),
+    st.times(),
     st.complex_numbers(),
 )
 KEYS = st.one_of(TEXTS, st.integers(), st.none(), st.booleans(), st.tuples(st.integers()))
@@ -49,7 +50,7 @@ def plain(value: Any) -> Any:
             return value.astimezone(dt.UTC)
         except OverflowError:
             return value.isoformat()
-    if isinstance(value, dt.date):
+    if isinstance(value, dt.date | dt.time):
         return value.isoformat()
     if isinstance(value, dt.timedelta):
         return ANY_TEXT

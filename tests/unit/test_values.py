@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import msgspec
 import numpy as np
@@ -224,6 +225,8 @@ def test_scientific_values_become_plain_ones(value: Any, expected: Any) -> None:
         (NOON, "2026-01-02T12:00:00.000005"),
         (dt.date(2026, 1, 2), "2026-01-02"),
         (dt.time(1, 2, 3), "01:02:03"),
+        (dt.time(1, 2, 3, tzinfo=dt.UTC), "01:02:03Z"),
+        (dt.time(1, tzinfo=dt.timezone(dt.timedelta(hours=-2))), "01:00:00-02:00"),
         (dt.timedelta(days=1, seconds=1), "P1DT1S"),
     ],
     ids=_kind,
@@ -363,6 +366,12 @@ def test_objects_that_unwrap_for_ever_end() -> None:
 
     assert trip(Same()) == (["same"], 1)
     assert trip(Endless())[1] == 1
+
+
+def test_a_mock_is_not_asked_for_ever() -> None:
+    """It has every attribute; only what its class has counts."""
+    for stand_in in (mock.Mock(), mock.MagicMock(), mock.Mock(spec=dict), mock.Mock(spec=str)):
+        assert trip(stand_in) == ([str(stand_in)], 1)
 
 
 def test_a_conversion_that_raises_is_passed_over() -> None:
