@@ -1,8 +1,8 @@
-"""Logical names to file names that every file system and shell takes, one to one.
+r"""Logical names to file names that every file system and shell takes, one to one.
 
 Each component of a path is made safe for itself:
 
-* ``< > : " | ? * \\``, control characters, a last dot or space, the first character of a Windows device name, and a
+* ``< > : " | ? * \``, control characters, a last dot or space, the first character of a Windows device name, and a
   ``%`` in front of two hexadecimal digits become ``%XX``, byte by byte of UTF-8;
 * a component that is then longer than `MAX_COMPONENT` bytes is cut and ends in ``~`` and 16 hexadecimal digits of the
   SHA-256 of the whole; one that merely looks like that has its ``~`` escaped.

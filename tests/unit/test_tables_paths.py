@@ -61,7 +61,7 @@ def test_a_safe_path_can_be_made_on_every_system(path: str) -> None:
         assert not re.fullmatch(r"(?i)(con|prn|aux|nul|com\d|lpt\d) *(\..*)?", component)
 
 
-@pytest.mark.parametrize("path", ["𝒳" * 1000, "/".join(["𝒳" * 49] * 20), "/".join("::::" * 249), "?" * 1000])
+@pytest.mark.parametrize("path", ["😀" * 1000, "/".join(["😀" * 49] * 20), "/".join("::::" * 249), "?" * 1000])
 def test_the_longest_paths_fit(path: str, tmp_path: Path) -> None:
     """A file of every accepted path can be made."""
     file = tmp_path / part_file(path[:1000].rstrip("/"), 2)

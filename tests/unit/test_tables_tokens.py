@@ -29,7 +29,7 @@ def test_it_agrees_with_csv_reader(rows: list[list[str | None]], quote_all: bool
         written.writelines(",".join("" if cell is None else quote(cell) for cell in row) + "\n" for row in rows)
     csv.field_size_limit(sys.maxsize)
     expected = list(csv.reader(io.StringIO(written.getvalue(), newline="")))
-    cells = split_cells(written.getvalue())
+    cells = split_cells(written.getvalue(), len(rows[0]))
     assert [cell or "" for cell in cells] == [cell for row in expected for cell in row or [""]]
     if not quote_all:
         assert cells == [cell for row in rows for cell in row]
@@ -49,7 +49,14 @@ def test_the_end_of_the_last_whole_record_is_found(rows: list[list[str | None]],
 def test_text_that_is_no_csv_is_corrupt(text: str) -> None:
     """A quote in the middle of a cell, or an open one, is reported."""
     with pytest.raises(CorruptDataError, match="quote"):
-        split_cells(text)
+        split_cells(text, 1)
+
+
+@pytest.mark.parametrize("text", ["a,b\nc\n", "a\n", "a,b,c\n", 'a,"b"\n"c"\n', '"a",b,c\nd\n\n'])
+def test_rows_of_another_width_are_corrupt(text: str) -> None:
+    """Each has as many cells as the header."""
+    with pytest.raises(CorruptDataError, match="not 2 each"):
+        split_cells(text, 2)
 
 
 def test_a_cell_of_quotes_needs_no_memory_to_backtrack() -> None:
@@ -58,7 +65,7 @@ def test_a_cell_of_quotes_needs_no_memory_to_backtrack() -> None:
     line = quote(cell) + "\n"
     tracemalloc.start()
     try:
-        assert split_cells(line) == [cell]
+        assert split_cells(line, 1) == [cell]
         assert tracemalloc.get_traced_memory()[1] < 60_000_000
     finally:
         tracemalloc.stop()

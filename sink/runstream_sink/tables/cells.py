@@ -16,9 +16,10 @@ nested     compact JSON
 In a column of type JSON a text that could itself be read as JSON (``12``, ``null``, ``[``...), or is empty, is a JSON
 string; any other stays raw.  So a cell there means: JSON if it parses, else the text itself.
 
-Cells are quoted (RFC 4180) where they hold a comma, a quote, a control character or another line separator, or begin
-or end with a space, or are the empty text.  Lines end with ``\n``; UTF-8 without a byte order mark.  The last two
-columns are ``_logged_at`` and ``_event``; a user's column of such a name has one more underscore in the file.
+Cells are quoted (RFC 4180) where they hold a comma, a quote, a control character or another line separator, begin or
+end with a space, begin with ``#`` (some readers guess at comments), or are the empty text.  Lines end with
+``\n``; UTF-8 without a byte order mark.  The last two columns are ``_logged_at`` and ``_event``; a user's column of
+such a name has one more underscore in the file.
 """
 
 import base64
@@ -32,7 +33,6 @@ from types import NoneType
 from typing import Any, Final
 
 from runstream_schemas.errors import CorruptDataError
-
 from runstream_sink.tables.types import ColumnType
 
 __all__ = [
@@ -101,7 +101,7 @@ def quote(text: str) -> str:
 
 
 def _is_odd(text: str) -> bool:
-    if not text or text[0] == " " or text[-1] == " ":
+    if not text or text[0] in " #" or text[-1] == " ":
         return True
     return not text.isprintable() if text.isascii() else _ODD.search(text) is not None
 

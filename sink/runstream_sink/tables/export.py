@@ -5,7 +5,6 @@ from itertools import islice
 from typing import Any, BinaryIO, Final
 
 from runstream_schemas.errors import InvalidInputError
-
 from runstream_sink.tables.cells import encode_column, json_text, quote
 from runstream_sink.tables.types import ColumnType
 
@@ -49,13 +48,12 @@ def _write_csv(rows: Rows, columns: Mapping[str, ColumnType], destination: Binar
 
 
 def _write_jsonl(rows: Rows, columns: Mapping[str, ColumnType], destination: BinaryIO) -> None:
-    for row in rows():
-        destination.write(f"{json_text({name: row[name] for name in columns})}\n".encode())
+    destination.writelines(f"{json_text({name: row[name] for name in columns})}\n".encode() for row in rows())
 
 
 def _write_parquet(rows: Rows, columns: Mapping[str, ColumnType], destination: BinaryIO) -> None:
-    import pyarrow as pa  # noqa: PLC0415 - slow to import, and needed here only
-    from pyarrow import parquet  # noqa: PLC0415
+    import pyarrow as pa
+    from pyarrow import parquet
 
     arrow_types = {
         ColumnType.BOOL: pa.bool_(),

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Final
 
 from runstream_schemas.errors import CorruptDataError
-
 from runstream_sink.tables.filesystem import FileSystem
 from runstream_sink.tables.parts import PartWrite
 
@@ -43,11 +42,11 @@ def write_parts(root: Path, store: Path, writes: Sequence[PartWrite], fs: FileSy
     """
     if not writes:
         return
-    _write_intent(str(store), {write.part.file: write.offset for write in writes}, fs)
+    _write_intent(store, {write.part.file: write.offset for write in writes}, fs)
     if len(writes) > MAX_SYNCED:
-        _write_many(str(root), writes, fs)
+        _write_many(root, writes, fs)
     else:
-        _write_few(str(root), writes, fs)
+        _write_few(root, writes, fs)
 
 
 def recover(
@@ -58,20 +57,21 @@ def recover(
     Returns the files that are shorter than committed, or missing: damage from outside.  Raises OSError.
     """
     damaged = []
-    unlinked = set()
-    for file in _read_intent(str(store), fs):
-        path = f"{root}/{file}"
+    unlinked: set[Path] = set()
+    for file in _read_intent(store, fs):
+        path = root / file
         length = committed(file)
         if length is not None:
-            damaged += [] if _cut(path, length, fs) else [file]
+            if not _cut(path, length, fs):
+                damaged.append(file)
         elif _unlink(path, fs):
-            unlinked.add(os.path.dirname(path))
+            unlinked.add(path.parent)
     _sync_directories(unlinked, fs)
     return damaged
 
 
-def _write_few(root: str, writes: Sequence[PartWrite], fs: FileSystem) -> None:
-    changed: set[str] = set()
+def _write_few(root: Path, writes: Sequence[PartWrite], fs: FileSystem) -> None:
+    changed: set[Path] = set()
     with ExitStack() as stack:
         descriptors = []
         for write in writes:
@@ -82,7 +82,7 @@ def _write_few(root: str, writes: Sequence[PartWrite], fs: FileSystem) -> None:
     _sync_directories(changed, fs)
 
 
-def _write_many(root: str, writes: Sequence[PartWrite], fs: FileSystem) -> None:
+def _write_many(root: Path, writes: Sequence[PartWrite], fs: FileSystem) -> None:
     _make_directories(root, set(), fs)
     with ExitStack() as stack:
         descriptor = fs.open(root, os.O_RDONLY)  # before the writes, so that it is told of every failed write-back
@@ -92,17 +92,12 @@ def _write_many(root: str, writes: Sequence[PartWrite], fs: FileSystem) -> None:
         fs.sync_file_system(descriptor)
 
 
-def _write(root: str, write: PartWrite, changed: set[str], fs: FileSystem) -> int:
+def _write(root: Path, write: PartWrite, changed: set[Path], fs: FileSystem) -> int:
     """Write one part; its open descriptor.  Directories with new entries go to ``changed``."""
-    path = f"{root}/{write.part.file}"
+    path = root / write.part.file
     descriptor = _open(path, changed, fs) if write.offset == 0 else _open_existing(path, fs)
     try:
-        size = fs.size(descriptor)
-        if size < write.offset:
-            raise CorruptDataError(f"{path} has {size} bytes, but {write.offset} are committed; restore or replay it")
-        if size > write.offset:
-            fs.truncate(descriptor, write.offset)
-            fs.sync(descriptor)
+        _cut_at(path, descriptor, write.offset, fs)
         fs.write(descriptor, write.data, write.offset)
     except BaseException:
         fs.close(descriptor)
@@ -110,24 +105,33 @@ def _write(root: str, write: PartWrite, changed: set[str], fs: FileSystem) -> in
     return descriptor
 
 
-def _open(path: str, changed: set[str], fs: FileSystem) -> int:
-    changed.add(os.path.dirname(path))
+def _cut_at(path: Path, descriptor: int, length: int, fs: FileSystem) -> None:
+    size = fs.size(descriptor)
+    if size < length:
+        raise CorruptDataError(f"{path} has {size} bytes, but {length} are committed; restore or replay it")
+    if size > length:
+        fs.truncate(descriptor, length)
+        fs.sync(descriptor)
+
+
+def _open(path: Path, changed: set[Path], fs: FileSystem) -> int:
+    changed.add(path.parent)
     try:
         return fs.open(path, os.O_RDWR | os.O_CREAT)
     except FileNotFoundError:
-        _make_directories(os.path.dirname(path), changed, fs)
+        _make_directories(path.parent, changed, fs)
         return fs.open(path, os.O_RDWR | os.O_CREAT)
 
 
-def _open_existing(path: str, fs: FileSystem) -> int:
+def _open_existing(path: Path, fs: FileSystem) -> int:
     try:
         return fs.open(path, os.O_RDWR)
     except FileNotFoundError:
         raise CorruptDataError(f"{path} is missing, but its rows are committed; restore or replay it") from None
 
 
-def _make_directories(path: str, changed: set[str], fs: FileSystem) -> None:
-    parent = os.path.dirname(path)
+def _make_directories(path: Path, changed: set[Path], fs: FileSystem) -> None:
+    parent = path.parent
     try:
         fs.make_directory(path)
     except FileExistsError:
@@ -138,7 +142,7 @@ def _make_directories(path: str, changed: set[str], fs: FileSystem) -> None:
     changed.add(parent)
 
 
-def _sync_directories(paths: Iterable[str], fs: FileSystem) -> None:
+def _sync_directories(paths: Iterable[Path], fs: FileSystem) -> None:
     for path in sorted(paths):
         descriptor = fs.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -147,23 +151,22 @@ def _sync_directories(paths: Iterable[str], fs: FileSystem) -> None:
             fs.close(descriptor)
 
 
-def _cut(path: str, length: int, fs: FileSystem) -> bool:
+def _cut(path: Path, length: int, fs: FileSystem) -> bool:
     """Cut a file; whether it had that length."""
     try:
-        descriptor = fs.open(path, os.O_RDWR)
-    except FileNotFoundError:
+        descriptor = _open_existing(path, fs)
+    except CorruptDataError:
         return False
     try:
-        size = fs.size(descriptor)
-        if size > length:
-            fs.truncate(descriptor, length)
-            fs.sync(descriptor)
+        _cut_at(path, descriptor, length, fs)
+    except CorruptDataError:
+        return False
     finally:
         fs.close(descriptor)
-    return size >= length
+    return True
 
 
-def _unlink(path: str, fs: FileSystem) -> bool:
+def _unlink(path: Path, fs: FileSystem) -> bool:
     try:
         fs.unlink(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -171,11 +174,11 @@ def _unlink(path: str, fs: FileSystem) -> bool:
     return True
 
 
-def _write_intent(store: str, lengths: Mapping[str, int], fs: FileSystem) -> None:
+def _write_intent(store: Path, lengths: Mapping[str, int], fs: FileSystem) -> None:
     text = json.dumps(lengths)
     data = f'{{"crc32": {zlib.crc32(text.encode())}, "parts": {text}}}'.encode()
-    path = f"{store}/{INTENT}"
-    changed: set[str] = set()
+    path = store / INTENT
+    changed: set[Path] = set()
     try:
         descriptor = fs.open(path, os.O_RDWR)
     except FileNotFoundError:
@@ -189,10 +192,10 @@ def _write_intent(store: str, lengths: Mapping[str, int], fs: FileSystem) -> Non
     _sync_directories(changed, fs)
 
 
-def _read_intent(store: str, fs: FileSystem) -> list[str]:
+def _read_intent(store: Path, fs: FileSystem) -> list[str]:
     """The files that the intent names; none where there is no whole intent."""
     try:
-        descriptor = fs.open(f"{store}/{INTENT}", os.O_RDONLY)
+        descriptor = fs.open(store / INTENT, os.O_RDONLY)
     except FileNotFoundError:
         return []
     try:

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+from pathlib import Path
 
 __all__ = ["FileSystem"]
 
@@ -9,7 +10,7 @@ __all__ = ["FileSystem"]
 class FileSystem:
     """Plain file operations.  All raise OSError."""
 
-    def open(self, path: str, flags: int) -> int:
+    def open(self, path: Path, flags: int) -> int:
         """Open a file or directory."""
         return os.open(path, flags | os.O_CLOEXEC, 0o644)
 
@@ -49,13 +50,13 @@ class FileSystem:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number))
 
-    def make_directory(self, path: str) -> None:
+    def make_directory(self, path: Path) -> None:
         """Make one directory."""
-        os.mkdir(path)
+        path.mkdir()
 
-    def unlink(self, path: str) -> None:
+    def unlink(self, path: Path) -> None:
         """Remove a file."""
-        os.unlink(path)
+        path.unlink()
 
 
 _libc = ctypes.CDLL(None, use_errno=True)

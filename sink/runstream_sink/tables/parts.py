@@ -88,7 +88,7 @@ def part_file(name: str, number: int) -> str:
 
 
 def append(state: TableState, entries: Sequence[RowsEntry], part_limit: int, file_of: Callable[[int], str]) -> Appended:
-    """Append the rows of ``entries``; a part is closed at ``part_limit`` bytes, ``file_of`` names a new part by number."""
+    """Append the rows of ``entries``; a part is closed at ``part_limit`` bytes, ``file_of`` names the n-th part."""
     chunks = [_chunk(columns, list(group)) for columns, group in groupby(entries, key=_columns_of)]
     columns = _joined(state.columns, chunks)
     writer = _Writer(state, columns, part_limit, file_of)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from runstream_schemas.errors import CorruptDataError
-
 from runstream_sink.tables.cells import EVENT, LOGGED_AT, decode_column, header_line, name_in_file
 from runstream_sink.tables.parts import Part
 from runstream_sink.tables.tokens import records_end, split_cells
@@ -125,11 +124,9 @@ def _cells(path: Path, part: Part) -> Iterator[list[str | None]]:
                 raise CorruptDataError(f"{path} does not begin with its header; restore or replay it")
             rows, header = text[len(header) :], ""
         try:
-            cells = split_cells(rows)
+            cells = split_cells(rows, width)
         except CorruptDataError as error:
             raise CorruptDataError(f"{path}: {error}; restore or replay it") from error
-        if len(cells) % width:
-            raise CorruptDataError(f"{path}: a row does not have {width} cells; restore or replay it")
         yield cells
 
 

@@ -12,33 +12,32 @@ __all__ = ["records_end", "split_cells"]
 
 # Possessive, so that a cell of many megabytes needs no memory to backtrack.
 _CELL: Final = re.compile(r'("(?:[^"]++|"")*+"|[^",\n]*+)[,\n]')
+_RECORDS: Final = re.compile(rb'(?:[^"\n]*+(?:"[^"]*+"[^"\n]*+)*+\n)*+')
 
 
 def records_end(data: bytes) -> int:
     """Where the last whole record in ``data`` ends, in bytes; 0 if there is none.  ``data`` begins with a record."""
-    end = len(data)
-    inside = data.count(b'"') % 2 == 1
-    while True:
-        mark = data.rfind(b'"', 0, end)
-        if not inside:
-            line_end = data.rfind(b"\n", mark + 1, end)
-            if line_end >= 0:
-                return line_end + 1
-        if mark < 0:
-            return 0
-        end, inside = mark, not inside
+    match = _RECORDS.match(data)
+    return 0 if match is None else match.end()
 
 
-def split_cells(text: str) -> list[str | None]:
-    """The cells of whole records, one after the other.  Raises `CorruptDataError` for text that is no CSV."""
+def split_cells(text: str, width: int) -> list[str | None]:
+    """The cells of whole records of ``width`` cells, one after the other.  Raises `CorruptDataError` for other text."""
     if '"' not in text:
         plain = text.replace("\n", ",").split(",")
         plain.pop()
+        _check(len(plain), width, text.count("\n"))
         return [cell or None for cell in plain]
     raw: list[str] = _CELL.findall(text)
     if sum(map(len, raw)) + len(raw) != len(text):
         raise CorruptDataError("a quote stands where none may be")
+    _check(len(raw), width, text.count("\n") - sum([cell.count("\n") for cell in raw]))
     return [_unquote(cell) if cell else None for cell in raw]
+
+
+def _check(cells: int, width: int, records: int) -> None:
+    if cells != width * records:
+        raise CorruptDataError(f"{records} rows have {cells} cells in all, and not {width} each")
 
 
 def _unquote(cell: str) -> str:
