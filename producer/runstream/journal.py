@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from struct import Struct
-from threading import RLock
+from threading import Lock, RLock
 from typing import Final
 from zlib import crc32
 
@@ -99,7 +99,11 @@ class JournalDirectory:
         self._filesystem = filesystem
         self._path = journals / f"{self.name}.new"
         filesystem.make_directory(self._path)
-        self._lock = filesystem.lock(self._path / LOCK_NAME)
+        try:
+            self._lock = filesystem.lock(self._path / LOCK_NAME)
+        except BaseException:
+            self._remove()
+            raise
 
     def publish(self) -> None:
         """Let readers see the journal."""
@@ -141,6 +145,18 @@ class JournalDirectory:
         """Let readers know that no writer is left."""
         self._filesystem.close(self._lock)
 
+    def discard(self) -> None:
+        """Leave nothing behind of a journal that could not be made: whoever logs tries again and again."""
+        self.release()
+        self._remove()
+
+    def _remove(self) -> None:
+        for name in (segment_name(0), LOCK_NAME):
+            with contextlib.suppress(OSError):
+                self._filesystem.remove(self._path / name)
+        with contextlib.suppress(OSError):
+            self._filesystem.remove_directory(self._path)
+
 
 class Journal:
     """The writer of one journal.  Thread-safe; re-entrant for signal handlers."""
@@ -161,6 +177,7 @@ class Journal:
         self._quota = quota
         self._largest = max(min(segment_size, quota // 4), _SMALL * 16)
         self._lock = RLock()
+        self._syncing = Lock()
         self._busy = False
         self._position = 0
         self._next_seq = 0
@@ -179,10 +196,11 @@ class Journal:
         self.stalls = 0
         self.nested: Journal | None = None
         self.directory = make_directory()
-        first = self.directory.create_segment(self._take_index(), min(_FIRST_SEGMENT, self._largest))
-        self._sizes[first.index] = first.capacity
-        self._enter(first)
-        self.directory.publish()
+        try:
+            self._begin()
+        except BaseException:
+            self.directory.discard()
+            raise
 
     def append(self, body: bytes) -> str | None:
         """Accept an event, or say why not (a reason of ``DROP_REASONS``; nothing is counted yet)."""
@@ -255,6 +273,10 @@ class Journal:
 
     def sync(self) -> None:
         """Put what was appended so far on the disk.  Raises OSError."""
+        with self._syncing:
+            self._sync()
+
+    def _sync(self) -> None:
         with self._lock:
             seq, current = self._next_seq, self._current
             retired, self._retired = self._retired, []
@@ -276,9 +298,13 @@ class Journal:
         self._synced_seq = seq
 
     def close(self) -> None:
-        """Seal the journal: nothing follows, and the room that was not used is given back.  Raises OSError."""
+        """Seal the journal: nothing follows, and the room that was not used is given back.  Raises OSError.
+
+        A signal handler that interrupts a log call of its own thread closes nothing: the call writes on when the
+        handler returns, and what it writes is read when the process has ended.
+        """
         with self._lock:
-            if self._closed:
+            if self._closed or self._busy:
                 return
             self._closed = True
             self._capacity = 0  # a call that comes after this finds no room, and learns why
@@ -303,6 +329,16 @@ class Journal:
                 self._filesystem.close(segment.descriptor)
         if self.nested is not None:
             self.nested.abandon()
+
+    def _begin(self) -> None:
+        first = self.directory.create_segment(self._take_index(), min(_FIRST_SEGMENT, self._largest))
+        self._sizes[first.index] = first.capacity
+        self._enter(first)
+        try:
+            self.directory.publish()
+        except BaseException:
+            self._unmap(first)
+            raise
 
     def _append_nested(self, body: bytes) -> str | None:
         """This thread is in the middle of an append: the call comes from a signal handler or a destructor."""

@@ -77,12 +77,12 @@ class Keeper:
     def _tend(self, *, sync: bool) -> None:
         error = ""
         for journal in self._journals():
-            journal.prepare()
-            if sync:
-                try:
+            try:
+                journal.prepare()
+                if sync:
                     journal.sync()
-                except (OSError, ValueError) as failure:  # ValueError: closed meanwhile
-                    error = str(failure)
+            except (OSError, ValueError) as failure:  # ValueError: closed meanwhile, or a consumer's file is damaged
+                error = str(failure)
         self.error = error
         with self._tended:
             self._tended.notify_all()

@@ -77,7 +77,7 @@ def check_key(key: object, what: str) -> str:
 
 
 def check_path(path: object, what: str) -> str:
-    """Return the path of an artifact or table (``what``) in normal form C; raise `InvalidInputError` for a hostile one."""
+    """Return the path of an artifact or table in normal form C; raise `InvalidInputError` for a hostile one."""
     if not isinstance(path, str):
         raise InvalidInputError(f"{what} must be text, not {type(path).__name__}: {path!r:.100}")
     path = unicodedata.normalize("NFC", path)

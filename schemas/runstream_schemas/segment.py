@@ -204,6 +204,10 @@ def scan(buffer: bytes, expected_seq: int | None, *, final: bool) -> Scan:
     offset = 0
     reason, raw = "abandoned", b""
     while True:
+        before = offset
+        offset, expected_seq = _scan_plain(buffer, offset, expected_seq, records)
+        if offset > before:
+            reason, raw = "abandoned", b""
         head = _look(buffer, offset, expected_seq)
         if head.state is _State.WHOLE:
             if expected_seq is not None and head.seq > expected_seq:
@@ -218,16 +222,31 @@ def scan(buffer: bytes, expected_seq: int | None, *, final: bool) -> Scan:
             return Scan(records, holes, offset, needed)
         else:
             found = _resync(buffer, offset, expected_seq)
-            damaged = head.state is _State.DAMAGED or head.state is _State.CUT
             if found is None:
-                if final and damaged and expected_seq is not None:
+                if final and head.state in _COMMITTED and expected_seq is not None:
                     holes.append(Hole(expected_seq, expected_seq, "corrupt", buffer[offset : offset + _RAW_LIMIT]))
                 return Scan(records, holes, len(buffer) if final else offset, 0)
-            if damaged:
-                reason, raw = "corrupt", buffer[offset : min(found, offset + _RAW_LIMIT)]
-            elif head.state is _State.EMPTY:
-                reason = "torn"
+            reason = _REASONS[head.state]
+            raw = buffer[offset : min(found, offset + _RAW_LIMIT)] if reason == "corrupt" else b""
             offset = found
+
+
+def _scan_plain(buffer: bytes, offset: int, expected_seq: int | None, records: list[Record]) -> tuple[int, int | None]:
+    """Take records as long as each is whole, small and the expected one: nearly all are, and this is the fast way."""
+    view = memoryview(buffer)
+    last = len(buffer) - RECORD_HEADER_SIZE
+    unpack, take = _RECORD.unpack_from, records.append
+    while offset < last:
+        stored, length, seq, emit_ts = unpack(buffer, offset)
+        at = offset + RECORD_HEADER_SIZE
+        end = at + length
+        if seq != expected_seq or not 0 < length <= _CRC_CHUNK or end > len(view) or not stored:
+            break
+        if stored != (crc32(view[offset + 4 : end]) or 1):
+            break
+        take(Record(seq, emit_ts, buffer[at:end]))
+        offset, expected_seq = (end + 7) & -8, seq + 1
+    return offset, expected_seq
 
 
 class _State(Enum):
@@ -236,6 +255,16 @@ class _State(Enum):
     CUT = "committed, and reaching beyond the buffer"
     DAMAGED = "committed, and its bytes are wrong"
     WHOLE = "committed, and its checksum is right"
+
+
+_COMMITTED: Final = (_State.CUT, _State.DAMAGED)
+_REASONS: Final = {
+    _State.EMPTY: "torn",
+    _State.UNFINISHED: "abandoned",
+    _State.CUT: "corrupt",
+    _State.DAMAGED: "corrupt",
+}
+"""Why seqs are missing behind something that is given up."""
 
 
 class _Head(NamedTuple):

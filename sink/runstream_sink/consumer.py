@@ -3,7 +3,7 @@
 One delivery becomes one transaction::
 
     source.read -> apply (pure) -> artifacts published -> table rows written and synced
-                -> source.make_durable -> store.commit (rows, positions, seen) -> source.committed
+                -> store.commit (rows, positions, seen) -> source.committed
 
 A crash anywhere before the commit leaves the store as it was: the delivery is read again, files are cut back to what
 was committed.  A crash after it leaves nothing to do.  When the disk or the database refuses, the sink goes back to
@@ -11,6 +11,7 @@ what is committed, waits, says so, and tries again.
 """
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -69,6 +70,7 @@ class Consumer:
         self._part_limit = part_limit
         self._placement = Placement(store)
         self._recovered = False
+        self._reading: asyncio.Task[Delivery] | None = None
 
     async def run(self, *, once: bool, stop: asyncio.Event) -> None:
         """Consume until ``stop`` is set, or, with ``once``, until nothing is left to read."""
@@ -91,17 +93,26 @@ class Consumer:
                 pause = min(pause * 2, _LONGEST_PAUSE)
 
     async def step(self) -> bool:
-        """Move one delivery; False if there was nothing to move."""
+        """Move one delivery, and have the next one read meanwhile; False if there was nothing to move."""
         if not self._recovered:
             await self._recover()
-        delivery = await self._source.read(_DELIVERY)
+        delivery = await self._next_delivery()
         if not delivery:
             return False
+        if self._source.backlog():
+            self._reading = asyncio.create_task(self._source.read(_DELIVERY))
         changes = await self.changes_of(delivery)
         await self.commit(changes, delivery)
         await self._source.committed(delivery)
         self._count(changes, delivery)
         return True
+
+    async def close(self) -> None:
+        """Stop reading ahead.  What was read and not committed comes again to the next consumer."""
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            with contextlib.suppress(OSError):
+                await reading
 
     async def changes_of(self, delivery: Delivery) -> Changes:
         """What a delivery changes, given what the store has seen."""
@@ -118,7 +129,6 @@ class Consumer:
             files = await self._publish(changes)
             tables = await self._write_tables(changes)
             await self._artifacts.make_durable()
-            await self._source.make_durable()
             await self._store.commit(
                 Commit(
                     changes,
@@ -165,8 +175,13 @@ class Consumer:
         write_parts(self._root, self._intent, [write for appended in done for write in appended.writes])
         return done
 
+    async def _next_delivery(self) -> Delivery:
+        reading, self._reading = self._reading, None
+        return await (reading or self._source.read(_DELIVERY))
+
     async def _recover(self) -> None:
         """Go back to what is committed: positions, and the lengths of the parts that were being written."""
+        await self.close()
         self._placement.forget()
         await self._source.seek(await self._store.positions(self._source.name))
         loop = asyncio.get_running_loop()

@@ -10,6 +10,7 @@ Each journal is a part of the stream; its position is the text ``segment:offset:
 
 import asyncio
 import os
+import time
 import uuid
 from pathlib import Path
 from typing import Final
@@ -27,6 +28,8 @@ APPLIED_ENTIRELY: Final = 1 << 32
 """What a consumer acknowledges for a journal of which nothing is left to read."""
 _READERS_KEPT_OPEN: Final = 256
 _CHUNK: Final = 1 << 20
+_TIMESTAMP_GRAIN: Final = 1_000_000_000
+"""Nanoseconds within which a directory may change twice and keep its modification time."""
 _MOST_LOST: Final = (1 << 63) - 1
 _log = structlog.get_logger(__name__)
 
@@ -49,7 +52,6 @@ class QueueSource:
         self._positions: dict[str, str] = {}
         self._readers: dict[str, JournalReader] = {}
         self._ended: set[str] = set()
-        self._to_sync: dict[str, JournalReader] = {}
         self._acknowledged: dict[str, int] = {}
         self._listed = -1
         self._limited = False
@@ -61,10 +63,6 @@ class QueueSource:
     async def read(self, limit: int) -> Delivery:
         """Take turns among the journals that have something new."""
         return await asyncio.to_thread(self._read, limit)
-
-    async def make_durable(self) -> None:
-        """Sync the segments that were read since the last commit."""
-        await asyncio.to_thread(self._make_durable)
 
     async def committed(self, delivery: Delivery) -> None:
         """Note for the producers and for retention which segments are applied."""
@@ -86,7 +84,6 @@ class QueueSource:
         for reader in self._readers.values():
             reader.close()
         self._readers.clear()
-        self._to_sync.clear()
         self._positions = dict(positions)
         self._ended = {name for name, text in positions.items() if parse_position(text).done}
         self._listed = -1
@@ -119,15 +116,17 @@ class QueueSource:
         changed = self._journals.stat().st_mtime_ns
         if changed == self._listed:
             return
+        settled = time.time_ns() - changed > _TIMESTAMP_GRAIN
         for name in journal_names(self._journals):
             if name not in self._ended and name not in self._readers:
                 position = parse_position(self._positions.get(name, ""))
                 self._readers[name] = JournalReader(self._journals / name, position)
-        self._listed = changed
+        self._listed = changed if settled else -1
 
     def _drain(self, name: str, reader: JournalReader, delivery: Delivery, limit: int) -> None:
         """Move what a journal has into a delivery, up to the limit."""
         before = reader.position
+        size = delivery.size
         while delivery.size < limit and name not in self._ended:
             at = reader.position
             try:
@@ -145,6 +144,8 @@ class QueueSource:
             text = format_position(reader.position)
             delivery.positions[name] = (self._positions.get(name), text)
             self._positions[name] = text
+        if delivery.size > size:
+            reader.sync()
         if len(self._readers) > _READERS_KEPT_OPEN:
             reader.close()
 
@@ -152,7 +153,6 @@ class QueueSource:
         if chunk.records or chunk.holes:
             delivery.batches.append(Batch(reader.producer_id, chunk.records, chunk.holes))
             delivery.size += sum(len(record.body) for record in chunk.records) + 1
-            self._to_sync[reader.path.name] = reader
         for (segment, reason), count in chunk.drops.items():
             delivery.losses[reader.producer_id, segment, reason] = min(count, _MOST_LOST)
 
@@ -163,11 +163,6 @@ class QueueSource:
         self._ended.add(name)
         self._readers.pop(name, None)
         reader.close()
-
-    def _make_durable(self) -> None:
-        for reader in self._to_sync.values():
-            reader.sync()
-        self._to_sync.clear()
 
     def _committed(self, delivery: Delivery) -> None:
         if not self._register:

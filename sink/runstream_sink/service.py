@@ -51,7 +51,11 @@ async def open_consumer(options: Options, source: QueueSource) -> AsyncIterator[
         await source.open(store.store_id)
         try:
             artifacts = LocalArtifacts(options.artifacts, source.directory / "staging")
-            yield Consumer(source, store, artifacts, options.artifacts), store
+            consumer = Consumer(source, store, artifacts, options.artifacts)
+            try:
+                yield consumer, store
+            finally:
+                await consumer.close()
         finally:
             await source.close()
     finally:

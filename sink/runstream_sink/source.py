@@ -5,8 +5,8 @@ Guarantees of every source:
 * Batches of one producer come in the order of their seqs, as far as they come from one part (a journal, a partition).
 * `read` hands out nothing twice unless `seek` went back; what was handed out and not committed comes again after a
   restart from the committed positions.
-* `make_durable` returns after the stream itself would survive a power cut up to what was read, so that a store which
-  commits afterwards never knows more than its stream.
+* What `read` hands out would survive a power cut: a store that commits it never knows more than its stream.
+* `read` may run while another delivery is committed and acknowledged, but not while `seek` runs.
 * `committed` may free what every consumer has applied; nothing is freed before.
 """
 
@@ -45,9 +45,6 @@ class Source(Protocol):
 
     async def read(self, limit: int) -> Delivery:
         """About ``limit`` bytes of events, or fewer if there are fewer; empty if there is nothing new."""
-
-    async def make_durable(self) -> None:
-        """See above."""
 
     async def seek(self, positions: dict[str, str]) -> None:
         """Begin, or begin again, at the positions (by part) that the store has committed."""
