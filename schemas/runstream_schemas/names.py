@@ -5,7 +5,6 @@ empty, ``.`` or ``..``; no NUL; nothing absolute.  A *key* (of a param, metric o
 characters without control characters.
 """
 
-import hashlib
 import re
 import unicodedata
 from typing import Final
@@ -42,6 +41,8 @@ def experiment_id_of(name: str) -> str:
     name = unicodedata.normalize("NFC", name)
     if name == DEFAULT_EXPERIMENT:
         return DEFAULT_EXPERIMENT_ID
+    import hashlib  # it loads OpenSSL, which takes milliseconds
+
     digest = hashlib.sha256(name.encode("utf-8", "backslashreplace")).digest()
     return str(int.from_bytes(digest[:8], "big") >> 1)
 

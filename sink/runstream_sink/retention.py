@@ -115,7 +115,7 @@ def _remove_if_empty(queue: Path, name: str, consumers: list[Path]) -> bool:
 
 def _free_staged(staging: Path, before: float) -> tuple[int, int]:
     count, size = 0, 0
-    for path in staging.glob("??/*") if staging.is_dir() else ():
+    for path in staging.glob("*/*") if staging.is_dir() else ():  # what killed processes left in tmp/ as well
         with contextlib.suppress(FileNotFoundError):
             status = path.stat()
             if status.st_mtime < before:
