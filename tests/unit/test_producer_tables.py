@@ -49,7 +49,6 @@ def decoded(bodies: list[bytes]) -> list[RowsLogged]:
         (pa.table({"a": [1, 2], "b": [None, "y"]}), ["a", "b"], [[1, None], [2, "y"]]),
         (pa.RecordBatch.from_pydict({"a": [1.5]}), ["a"], [[1.5]]),
     ],
-    ids=repr,
 )
 def test_a_table_becomes_columns_and_rows(data: Any, columns: list[str], rows: list[list[Any]]) -> None:
     """Every documented form gives one block, its values plain."""
@@ -110,9 +109,7 @@ def test_rows_with_other_keys_start_a_new_block() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    "data", [{}, [], {"a": []}, pd.DataFrame(), pd.DataFrame({"a": []}), pa.table({"a": []})], ids=repr
-)
+@pytest.mark.parametrize("data", [{}, [], {"a": []}, pd.DataFrame(), pd.DataFrame({"a": []}), pa.table({"a": []})])
 def test_no_rows_are_no_block(data: Any) -> None:
     """An empty table has nothing to append."""
     assert to_columns(data) == []
@@ -132,7 +129,6 @@ def test_no_rows_are_no_block(data: Any) -> None:
         ({1: [1], "1": [2]}, "two columns named '1'"),
         (pd.DataFrame([[1, 2]], columns=["a", "a"]), "two columns named 'a'"),
     ],
-    ids=repr,
 )
 def test_what_is_no_table_is_refused(data: Any, message: str) -> None:
     """The message says what was wrong and what to pass."""
