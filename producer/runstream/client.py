@@ -57,12 +57,12 @@ class Client:
     """One page that a fork wipes: so that a child which was forked by C code is noticed without a system call."""
     _journal: Journal | None
     _keeper: Keeper | None
-    _past_accepted: int
+    _past: dict[str, int]
+    """Accepted events, synced ones and stalls of the journals that this process has closed."""
     _past_drops: dict[str, int]
     _unopened_drops: dict[str, int]
 
     def __init__(self, filesystem: Filesystem | None = None) -> None:
-        self.encoder = RowEncoder()
         self.redact: Redactor | None = None
         self._filesystem = filesystem or Filesystem()
         self._arguments: dict[str, Any] = {}
@@ -71,15 +71,25 @@ class Client:
         atexit.register(self._at_exit)
         os.register_at_fork(after_in_child=self._after_fork)
 
-    def configure(self, *, redact: Redactor | None = None, **arguments: Any) -> None:
-        """Set this process's settings.  The journal that was open is closed; the next event opens one anew."""
-        resolved = config.resolve(**arguments)
+    def configure(self, **settings: Any) -> None:
+        """Set some of this process's settings; the others stay.
+
+        Where the journal's settings change, the one that is open is closed, and the next event opens one anew.
+        """
+        redact = settings.pop("redact", self.redact)
         if redact is not None and not callable(redact):
             raise InvalidInputError(f"redact must be callable, not {type(redact).__name__}")
-        self.close()
-        self._arguments = {**arguments, "redact": redact}
-        self._config = resolved
+        unknown = settings.keys() - {setting.name for setting in config.PRODUCER_SETTINGS}
+        if unknown:
+            raise InvalidInputError(f"there is no setting {', '.join(sorted(unknown))}; see docs/settings.md")
+        arguments = {**self._arguments, **settings}
+        resolved = config.resolve(**arguments)
+        before, self._config = self._config, resolved
+        self._arguments = arguments
         self.redact = redact
+        if before != resolved:
+            self.announced = set()
+            self.close()
 
     @property
     def config(self) -> config.Config:
@@ -101,12 +111,12 @@ class Client:
         if not self._guard[0]:
             self._after_fork()
         journal = self._journal
-        refusal = "closed" if journal is None else journal.append(body)
-        if refusal is not None:
-            self._emit_with_trouble(body, refusal)
+        if journal is None or journal.append(body) is not None:
+            self._emit_with_trouble(body)
 
     def count_drop(self, reason: str) -> None:
         """Count something that could not be logged, where a reader finds it."""
+        self._notice_fork()
         journal = self._open()
         if journal is None:
             self._unopened_drops[reason] += 1
@@ -119,6 +129,7 @@ class Client:
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until every event so far is on the disk; False after ``timeout`` seconds or a failure."""
+        self._notice_fork()
         if self._journal is None:
             return not any(self._unopened_drops.values())
         if self._keeper is not None:
@@ -132,20 +143,19 @@ class Client:
 
     def close(self) -> None:
         """Sync and seal the journal.  An event that comes later opens another one."""
+        self._notice_fork()
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
             keeper.stop(_EXIT_TIMEOUT)
         journal, self._journal = self._journal, None
         if journal is not None:
-            self._past_accepted += sum(one.accepted for one in _with_nested(journal))
-            for one in _with_nested(journal):
-                for reason, count in one.dropped.items():
-                    self._past_drops[reason] += count
             with contextlib.suppress(OSError):
                 journal.close()
+            self._remember(journal)
 
     def stats(self) -> dict[str, Any]:
         """Counts since this process began: see `runstream.stats`."""
+        self._notice_fork()
         journals = list(self._journals())
         dropped = {
             reason: self._unopened_drops[reason]
@@ -154,10 +164,10 @@ class Client:
             for reason in DROP_REASONS
         }
         return {
-            "accepted": self._past_accepted + sum(one.accepted for one in journals),
-            "synced": self._past_accepted + sum(one.synced for one in journals),
+            "accepted": self._past["accepted"] + sum(one.accepted for one in journals),
+            "synced": self._past["synced"] + sum(one.synced for one in journals),
             "dropped": dropped,
-            "stalls": sum(one.stalls for one in journals),
+            "stalls": self._past["stalls"] + sum(one.stalls for one in journals),
             "converted": self.encoder.converted,
             "queue": str(self.config.queue),
             "error": self._keeper.error if self._keeper is not None else "",
@@ -170,6 +180,7 @@ class Client:
             self._guard.madvise(_MADV_WIPEONFORK)
         self._guard[0] = 1
         self.random = random.Random(os.urandom(32))  # noqa: S311 - ids and names, no secrets
+        self.encoder = RowEncoder()
         self._clock = Clock()
         self._journal = None
         self._keeper = None
@@ -177,7 +188,7 @@ class Client:
         self._open_failed_at = -_OPEN_RETRY
         self._unopened_drops = dict.fromkeys(DROP_REASONS, 0)
         self._past_drops = dict.fromkeys(DROP_REASONS, 0)
-        self._past_accepted = 0
+        self._past = dict.fromkeys(("accepted", "synced", "stalls"), 0)
         self.active_runs = {}
         self.announced = set()
 
@@ -188,6 +199,18 @@ class Client:
         if journal is not None:
             with contextlib.suppress(OSError):
                 journal.abandon()
+
+    def _notice_fork(self) -> None:
+        if not self._guard[0]:
+            self._after_fork()
+
+    def _remember(self, journal: Journal) -> None:
+        """Keep the counts of a journal that was closed."""
+        for one in _with_nested(journal):
+            for name in self._past:
+                self._past[name] += getattr(one, name)
+            for reason, count in one.dropped.items():
+                self._past_drops[reason] += count
 
     def _journals(self) -> Iterator[Journal]:
         return _with_nested(self._journal)
@@ -211,6 +234,10 @@ class Client:
             except OSError:
                 self._open_failed_at = time.monotonic()
                 return None
+            if self._journal is not None:  # a signal handler or a destructor logged meanwhile
+                with contextlib.suppress(OSError):
+                    journal.close()
+                return self._journal
             keeper = Keeper(self._journals, self.config.sync_interval)
             self._journal, self._keeper = journal, keeper
             if not keeper.start():
@@ -218,23 +245,25 @@ class Client:
             journal.kept = self._keeper is not None
             return journal
 
-    def _emit_with_trouble(self, body: bytes, refusal: str) -> None:
+    def _emit_with_trouble(self, body: bytes) -> None:
         """The journal did not take an event: open one, wait if the policy says so, or count it as dropped."""
         waits = self.config.policy == "block"
         deadline = time.monotonic() + self.config.block_timeout if waits else 0.0
-        reason: str | None = refusal
         while True:
-            journal = self._open() if self._journal is None or reason == "closed" else self._journal
+            journal = self._open()
             reason = "disk" if journal is None else journal.append(body)
             if reason is None:
                 return
+            if reason == "closed":  # by another thread, just now: the next one is open or can be opened
+                continue
             if reason not in _WAITABLE or time.monotonic() >= deadline:
                 break
             time.sleep(_BLOCK_PAUSE)
-        self.count_drop("disk" if reason == "closed" else reason)
+        self.count_drop(reason)
 
     def _at_exit(self) -> None:
         """End the runs that this process began and did not end, as MLflow does, and seal the journal."""
+        self._notice_fork()
         for run in list(self.active_runs.values()):
             run.end()
         self.close()
@@ -246,7 +275,7 @@ def _with_nested(journal: Journal | None) -> Iterator[Journal]:
         journal = journal.nested
 
 
-_WAITABLE: Final = ("quota", "disk", "closed")
+_WAITABLE: Final = ("quota", "disk")
 
 client = Client()
 """This process's client."""

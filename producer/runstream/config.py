@@ -61,6 +61,7 @@ class Config(NamedTuple):
 def resolve(
     *,
     stream: str | None = None,
+    journal_dir: str | None = None,
     journal_quota: int | str | None = None,
     policy: str | None = None,
     block_timeout: float | None = None,
@@ -70,7 +71,11 @@ def resolve(
     store: str | None = None,
     artifacts: str | None = None,
 ) -> Config:
-    """Settings from arguments, environment and defaults.  Raises `InvalidInputError` naming what is wrong."""
+    """Settings from arguments, environment and defaults.  Raises `InvalidInputError` naming what is wrong.
+
+    ``journal_dir`` has no meaning for a queue, whose journals lie in the queue directory.
+    """
+    del journal_dir
     size = SEGMENT_SIZE.get(segment_size)
     if size < _LEAST_SEGMENT:
         raise InvalidInputError(f"segment_size is {size} bytes; it must be at least {_LEAST_SEGMENT}")
@@ -82,7 +87,7 @@ def resolve(
         sync_interval=SYNC_INTERVAL.get(sync_interval),
         segment_size=size,
         experiment=EXPERIMENT.get(experiment),
-        artifacts=ARTIFACTS.get(artifacts) or _default_artifacts(STORE.get(store)),
+        artifacts=_artifact_root(ARTIFACTS.get(artifacts), STORE.get(store)),
     )
 
 
@@ -91,13 +96,29 @@ def queue_directory(stream: str) -> Path:
     scheme, _, rest = stream.partition(":")
     if scheme != "queue" or not rest:
         raise InvalidInputError(f"the stream {stream!r} is none that this version writes to; use queue:DIR")
-    return Path(os.path.abspath(os.path.expanduser(rest)))  # noqa: PTH100, PTH111 - must not resolve links
+    if not _is_file_name(rest):
+        raise InvalidInputError(f"the stream {stream!r} names no directory that can exist")
+    return _absolute(rest)
 
 
-def _default_artifacts(store: str) -> str:
+def _is_file_name(text: str) -> bool:
+    """Whether the operating system could take it as a path."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+
+
+def _artifact_root(artifacts: str, store: str) -> str:
+    if artifacts:
+        return artifacts if "://" in artifacts else str(_absolute(artifacts))
     if store.startswith("sqlite:///"):
-        return str(Path(store.removeprefix("sqlite:///")).absolute().parent / "artifacts")
-    return str(Path(store).absolute() / "artifacts")
+        return str(_absolute(store.removeprefix("sqlite:///")).parent / "artifacts")
+    return str(_absolute(store) / "artifacts")
+
+
+def _absolute(path: str) -> Path:
+    return Path(os.path.expanduser(path)).absolute()  # noqa: PTH111 - which raises where there is no such user
 
 
 _LEAST_SEGMENT: Final = 64 << 10

@@ -78,6 +78,10 @@ class Filesystem:
         """Remove a file."""
         path.unlink()
 
+    def remove_directory(self, path: Path) -> None:
+        """Remove an empty directory."""
+        path.rmdir()
+
     def read_texts(self, directory: Path, name: str) -> list[str]:
         """For each directory in ``directory``: the text of its file ``name``, "" if there is none."""
         try:

@@ -8,22 +8,28 @@ function that needs a run where none is active starts one, as in MLflow.  ``sync
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any
 
 from runstream import run_names
-from runstream.active import active_run, enter, last_active_run, leave
+from runstream.active import active_run, enter, last_active_run
 from runstream.client import client
 from runstream.context import run_context
-from runstream.run import DEFAULT_TABLE, Run, check_tags, find_run
+from runstream.experiments import (
+    Experiment,
+    announce,
+    checked_id,
+    checked_name,
+    current_experiment,
+    experiment_of_run,
+    select,
+)
+from runstream.inputs import check_tags
+from runstream.run import DEFAULT_TABLE, Run, find_run
 from runstream_schemas import events as ev
 from runstream_schemas.errors import InvalidInputError
 from runstream_schemas.names import (
-    DEFAULT_EXPERIMENT,
-    DEFAULT_EXPERIMENT_ID,
     check_key,
     check_run_id,
-    experiment_id_of,
-    is_experiment_id,
     is_run_id,
 )
 
@@ -67,21 +73,12 @@ __all__ = [
     "stats",
 ]
 
-_MAX_EXPERIMENT_NAME: Final = 500
-
-
-class Experiment(NamedTuple):
-    """An experiment, as far as this process knows it."""
-
-    experiment_id: str
-    name: str
-
-
-_experiment: list[Experiment] = []
-
 
 def configure(**settings: Any) -> None:
-    """Set this process's settings; each is also an environment variable, see docs/settings.md.
+    """Set some of this process's settings; each is also an environment variable, see docs/settings.md.
+
+    What is not named stays as an earlier call set it; None goes back to the environment or the default.  Where the
+    settings change, the journal that is open is closed.  Raises `InvalidInputError` naming what is wrong.
 
     ``stream``, ``journal_quota`` (bytes), ``policy`` ("drop" or "block"), ``block_timeout`` (seconds),
     ``sync_interval`` (seconds), ``segment_size`` (bytes), ``experiment``, ``store``, ``artifacts``, and ``redact``: a
@@ -95,10 +92,10 @@ def set_experiment(experiment_name: str | None = None, experiment_id: str | None
     if (experiment_name is None) == (experiment_id is None):
         raise InvalidInputError("set_experiment takes either experiment_name or experiment_id")
     if experiment_id is not None:
-        experiment = Experiment(_checked_experiment_id(experiment_id), "")
+        experiment = Experiment(checked_id(experiment_id), "")
     else:
-        experiment = _announce(_checked_experiment_name(experiment_name), {})
-    _experiment[:] = [experiment]
+        experiment = announce(checked_name(experiment_name), {})
+    select(experiment)
     return experiment
 
 
@@ -108,17 +105,17 @@ def create_experiment(name: str, artifact_location: str | None = None, tags: dic
         raise InvalidInputError(
             "artifact_location cannot be set by an experiment; set RUNSTREAM_ARTIFACTS for the sink"
         )
-    return _announce(_checked_experiment_name(name), check_tags(tags or {})).experiment_id
+    return announce(checked_name(name), check_tags(tags or {})).experiment_id
 
 
 def delete_experiment(experiment_id: str) -> None:
     """Mark an experiment and its runs deleted."""
-    client.emit(ev.ExperimentDeleted(_checked_experiment_id(experiment_id)))
+    client.emit(ev.ExperimentDeleted(checked_id(experiment_id)))
 
 
 def restore_experiment(experiment_id: str) -> None:
     """Take a deletion back."""
-    client.emit(ev.ExperimentRestored(_checked_experiment_id(experiment_id)))
+    client.emit(ev.ExperimentRestored(checked_id(experiment_id)))
 
 
 def set_experiment_tag(key: str, value: Any) -> None:
@@ -128,12 +125,12 @@ def set_experiment_tag(key: str, value: Any) -> None:
 
 def set_experiment_tags(tags: dict[str, Any]) -> None:
     """Set tags of the current experiment."""
-    client.emit(ev.ExperimentTagsSet(_current_experiment().experiment_id, check_tags(tags)))
+    client.emit(ev.ExperimentTagsSet(current_experiment().experiment_id, check_tags(tags)))
 
 
 def delete_experiment_tag(key: str) -> None:
     """Remove a tag of the current experiment."""
-    client.emit(ev.ExperimentTagDeleted(_current_experiment().experiment_id, check_key(key, "tag")))
+    client.emit(ev.ExperimentTagDeleted(current_experiment().experiment_id, check_key(key, "tag")))
 
 
 def start_run(
@@ -152,24 +149,23 @@ def start_run(
     A first positional argument that is a run id (MLflow's order) is taken as one.
     """
     del log_system_metrics
-    if run_id is None and run_name is not None and is_run_id(run_name):
+    if run_id is None and isinstance(run_name, str) and is_run_id(run_name):
         run_id, run_name = run_name, None
     outer = active_run()
     if outer is not None and not nested:
         raise InvalidInputError(
             f"run {outer.run_id} is already active; end it with end_run(), or start a nested run with nested=True"
         )
-    parent = parent_run_id or (outer.run_id if outer is not None else None)
+    given = check_tags(tags or {})
+    if description is not None:
+        given["mlflow.note.content"] = str(description)
     if run_id is not None:
         run = _resume(check_run_id(run_id), run_name)
-        given = check_tags(tags or {})
     else:
-        experiment = _experiment_of_run(experiment_id)
-        run, given = _begin(experiment, run_name, {**run_context(), **check_tags(tags or {})})
-        if parent is not None:
-            given["mlflow.parentRunId"] = check_run_id(parent)
-    if description is not None:
-        given["mlflow.note.content"] = description
+        if parent_run_id is not None or outer is not None:
+            given["mlflow.parentRunId"] = check_run_id(parent_run_id or (outer.run_id if outer is not None else None))
+        given = {**run_context(), **given}
+        run = _begin(experiment_of_run(experiment_id), run_name, given.get("mlflow.user"))
     if given:
         client.emit(ev.TagsSet(run.run_id, given))
     client.active_runs[run.run_id] = run
@@ -182,7 +178,6 @@ def end_run(status: str = "FINISHED") -> None:
     run = active_run()
     if run is not None:
         run.end(status)
-        leave(run)
 
 
 def delete_run(run_id: str) -> None:
@@ -355,22 +350,21 @@ def close() -> None:
 def _run(run_id: str | None = None) -> Run:
     """The run meant: by id, or the active one, which is started if there is none."""
     if run_id is not None:
-        return find_run(check_run_id(run_id)) or Run(client, run_id, _current_experiment().experiment_id)
+        return find_run(check_run_id(run_id)) or Run(client, run_id, current_experiment().experiment_id)
     return active_run() or start_run()
 
 
-def _begin(experiment: Experiment, name: str | None, tags: dict[str, str]) -> tuple[Run, dict[str, str]]:
+def _begin(experiment: Experiment, name: str | None, user: str | None) -> Run:
     now = time.time_ns() // 1_000_000
     name = run_names.generate(client.random) if name is None else str(name)
     run_id = _uuid7(now)
-    user = tags.get("mlflow.user")
     client.emit(ev.RunStarted(run_id, experiment.experiment_id, now, name, user))
-    return Run(client, run_id, experiment.experiment_id, name=name, user=user, start_time=now), tags
+    return Run(client, run_id, experiment.experiment_id, name=name, user=user, start_time=now)
 
 
 def _resume(run_id: str, name: str | None) -> Run:
-    run = find_run(run_id) or Run(client, run_id, _current_experiment().experiment_id)
-    client.emit(ev.RunUpdated(run_id, name=name, status="RUNNING"))
+    run = find_run(run_id) or Run(client, run_id, current_experiment().experiment_id)
+    run.resume(None if name is None else str(name))
     return run
 
 
@@ -379,43 +373,3 @@ def _uuid7(milliseconds: int) -> str:
     bits = client.random.getrandbits(74)
     number = milliseconds << 80 | 7 << 76 | (bits >> 62) << 64 | 2 << 62 | bits & ((1 << 62) - 1)
     return f"{number:032x}"
-
-
-def _experiment_of_run(experiment_id: str | None) -> Experiment:
-    if experiment_id is not None:
-        return Experiment(_checked_experiment_id(experiment_id), "")
-    return _current_experiment()
-
-
-def _current_experiment() -> Experiment:
-    """The experiment that holds: set by the program, else by the settings, else Default; announced in this process."""
-    if _experiment and _experiment[0].experiment_id in client.announced:
-        return _experiment[0]
-    if _experiment and not _experiment[0].name:
-        return _experiment[0]
-    return _announce(_experiment[0].name if _experiment else client.config.experiment or DEFAULT_EXPERIMENT, {})
-
-
-def _announce(name: str, tags: dict[str, str]) -> Experiment:
-    experiment = Experiment(experiment_id_of(name), name)
-    known = experiment.experiment_id in client.announced or experiment.experiment_id == DEFAULT_EXPERIMENT_ID
-    if tags or not known:
-        now = time.time_ns() // 1_000_000
-        client.emit(ev.ExperimentCreated(experiment.experiment_id, name, now, tags))
-    client.announced.add(experiment.experiment_id)
-    return experiment
-
-
-def _checked_experiment_name(name: object) -> str:
-    if not isinstance(name, str) or not name.strip() or len(name) > _MAX_EXPERIMENT_NAME:
-        raise InvalidInputError(
-            f"an experiment's name is text of 1 to {_MAX_EXPERIMENT_NAME} characters, not {name!r:.100}"
-        )
-    return name
-
-
-def _checked_experiment_id(experiment_id: object) -> str:
-    text = str(experiment_id)
-    if not is_experiment_id(text):
-        raise InvalidInputError(f"experiment id {text!r:.100} is not a decimal number below 2**63")
-    return text

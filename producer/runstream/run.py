@@ -5,7 +5,6 @@ in the journal.  They raise `InvalidInputError` for what can never be logged, an
 artifact calls, which read files.
 """
 
-import operator
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,17 +15,32 @@ from weakref import WeakValueDictionary
 from runstream import artifacts, media, tables
 from runstream.active import leave
 from runstream.client import Client
+from runstream.inputs import (
+    as_float,
+    as_integer,
+    as_key,
+    as_local_path,
+    as_text,
+    check_mapping,
+    check_tags,
+    join_path,
+    known_keys,
+    known_tables,
+    learn_key,
+    learn_table,
+)
 from runstream_schemas import events as ev
 from runstream_schemas.errors import EnvironmentUnavailableError, InvalidInputError, ParamConflictError
-from runstream_schemas.names import check_key, check_path, table_name
+from runstream_schemas.names import check_key, check_path
+from runstream_schemas.values import to_text
 
 __all__ = ["DEFAULT_TABLE", "Run", "RunInfo", "find_run"]
 
 DEFAULT_TABLE: Final = "predictions"
 
 _time_ns = time.time_ns
-_NAMES_REMEMBERED: Final = 10_000
 _INT64: Final = range(-(1 << 63), 1 << 63)
+_TEXT: Final = frozenset({str})
 
 
 class RunInfo(NamedTuple):
@@ -83,21 +97,21 @@ class Run:
         )
 
     def log_param(self, key: str, value: Any) -> Any:
-        """Log a param: text of at most a few thousand characters, by ``str()``.  Returns the value.
+        """Log a param: text, by ``str()``.  Returns the value.
 
         Raises `ParamConflictError` if this process gave it another value before.
         """
-        self.log_params({key: value})
+        self.log_params({as_key(key, "param"): value})
         return value
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Log several params."""
-        _check_mapping(params, "params")
+        """Log several params: all of them, or none where one of them raises."""
+        check_mapping(params, "params")
         texts = {}
         for key, value in params.items():
-            if key not in _known_keys:
-                _learn_key(key, "param")
-            text = texts[key] = _as_text(value)
+            if key not in known_keys:
+                learn_key(key, "param")
+            text = texts[key] = as_text(value)
             held = self._params.get(key)
             if held is not None and held != text:
                 raise ParamConflictError(
@@ -109,37 +123,40 @@ class Run:
             self._client.emit(ev.ParamsLogged(self.run_id, texts))
 
     def log_metric(self, key: str, value: float, step: int | None = None, timestamp: int | None = None) -> None:
-        """Log one point of a metric: a double, at a step (default 0) and a time (milliseconds, default now)."""
-        if key not in _known_keys:
-            _learn_key(key, "metric")
+        """Log one point of a metric: a double, at a step (default 0) and a time (milliseconds, default now).
+
+        The value may be anything that ``float()`` takes; step and timestamp are integers of 64 bits.
+        """
+        if type(key) is not str or key not in known_keys:
+            learn_key(key, "metric")
         if type(value) is not float:
-            value = _as_float(key, value)
+            value = as_float(key, value)
         if step is None:
             step = 0
         elif type(step) is not int or step not in _INT64:
-            step = _as_integer(step, "step")
+            step = as_integer(step, "step")
         if timestamp is None:
             timestamp = _time_ns() // 1_000_000
         elif type(timestamp) is not int or timestamp not in _INT64:
-            timestamp = _as_integer(timestamp, "timestamp")
+            timestamp = as_integer(timestamp, "timestamp")
         self._client.emit(ev.MetricLogged(self.run_id, key, value, step, timestamp))
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None, timestamp: int | None = None) -> None:
         """Log one point of each of several metrics, at one step and time."""
-        _check_mapping(metrics, "metrics")
+        check_mapping(metrics, "metrics")
         values = {}
         for key, value in metrics.items():
-            if key not in _known_keys:
-                _learn_key(key, "metric")
-            values[key] = value if type(value) is float else _as_float(key, value)
-        step = 0 if step is None else _as_integer(step, "step")
-        timestamp = _time_ns() // 1_000_000 if timestamp is None else _as_integer(timestamp, "timestamp")
+            if key not in known_keys:
+                learn_key(key, "metric")
+            values[key] = value if type(value) is float else as_float(key, value)
+        step = 0 if step is None else as_integer(step, "step")
+        timestamp = _time_ns() // 1_000_000 if timestamp is None else as_integer(timestamp, "timestamp")
         if values:
             self._client.emit(ev.MetricsLogged(self.run_id, values, step, timestamp))
 
     def set_tag(self, key: str, value: Any) -> None:
         """Set a tag: text, by ``str()``; the last value holds."""
-        self.set_tags({key: value})
+        self.set_tags({as_key(key, "tag"): value})
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         """Set several tags."""
@@ -155,18 +172,19 @@ class Run:
         """Append one row, column name to value, to a table.  Values: see `runstream_schemas.values`."""
         if not isinstance(row, Mapping):
             raise InvalidInputError(
-                f"a prediction is a dict of column to value, not {type(row).__name__}: {row!r:.100}"
+                f"a prediction is a dict of column to value, not {type(row).__name__}: {to_text(row):.100}"
             )
-        if table not in _known_tables:
-            _learn_table(table)
+        name = known_tables.get(table) if type(table) is str else None
+        if name is None:
+            name = learn_table(table)
         if self._client.redact is not None:
             row = _redacted(self._client, row)
-        columns = list(row)
-        for column in columns:
-            if type(column) is not str:
-                columns = [str(column) for column in columns]
-                break
-        event = ev.RowsLogged(self.run_id, _known_tables[table], columns, [list(row.values())])
+        row = dict(row)  # at one moment: another thread may be changing it
+        columns, values = list(row), list(row.values())
+        if not columns or not _TEXT.issuperset(map(type, columns)):
+            (block,) = tables.to_columns([row])
+            columns = block.columns
+        event = ev.RowsLogged(self.run_id, name, columns, [values])
         self._client.emit_body(self._client.encoder.encode(event))
 
     def log_predictions(
@@ -193,10 +211,8 @@ class Run:
 
         ``artifact_file`` names the table; ``x.csv``, ``x.json`` and ``x`` are the same one.
         """
-        if artifact_file not in _known_tables:
-            _learn_table(artifact_file)
         client = self._client
-        table = _known_tables[artifact_file]
+        table = learn_table(artifact_file)
         for columns, rows in tables.to_columns(data):
             if client.redact is not None:
                 redacted = (_redacted(client, dict(zip(columns, row, strict=True))) for row in rows)
@@ -212,11 +228,11 @@ class Run:
 
         Raises `InvalidInputError` if it does not exist, `EnvironmentUnavailableError` if it cannot be read or staged.
         """
-        source = Path(local_path)
+        source = as_local_path(local_path)
         if source.is_dir():
-            self.log_artifacts(source, _join(artifact_path, source.resolve().name))
+            self.log_artifacts(source, join_path(artifact_path, source.resolve().name))
             return
-        path = check_path(_join(artifact_path, source.name), "the artifact's path")
+        path = check_path(join_path(artifact_path, source.name), "the artifact's path")
         self._emit_artifact(path, self._client.staging().add_file(source))
 
     async def alog_artifact(self, local_path: str | Path, artifact_path: str | None = None) -> None:
@@ -226,19 +242,27 @@ class Run:
         await asyncio.to_thread(self.log_artifact, local_path, artifact_path)
 
     def log_artifacts(self, local_dir: str | Path, artifact_path: str | None = None) -> None:
-        """Log all files of a directory, with their paths in it."""
+        """Log all files of a directory, with their paths in it.
+
+        Raises `InvalidInputError`, before anything is logged, if it is no directory or a file has a name that cannot
+        be logged; `EnvironmentUnavailableError` if a file cannot be read or staged.
+        """
         staging = self._client.staging()
-        for source, relative in artifacts.walk(Path(local_dir)):
-            path = check_path(_join(artifact_path, relative), "the artifact's path")
+        found = [
+            (source, check_path(join_path(artifact_path, relative), "the artifact's path"))
+            for source, relative in artifacts.walk(as_local_path(local_dir))
+        ]
+        for source, path in found:
             self._emit_artifact(path, staging.add_file(source))
 
     def log_text(self, text: str, artifact_file: str) -> None:
         """Log text as a file."""
-        self._log_bytes(media.text_bytes(text), artifact_file)
+        self._log_bytes(media.text_bytes(text), check_path(artifact_file, "the artifact's path"))
 
     def log_dict(self, dictionary: Any, artifact_file: str) -> None:
         """Log a dict (or list) as a JSON file, or as YAML where the name ends so."""
-        self._log_bytes(media.dict_bytes(dictionary, artifact_file), artifact_file)
+        path = check_path(artifact_file, "the artifact's path")
+        self._log_bytes(media.dict_bytes(dictionary, path), path)
 
     def log_image(
         self,
@@ -254,15 +278,18 @@ class Run:
             raise InvalidInputError("log_image takes either artifact_file or key")
         if artifact_file is None:
             check_key(key, "image")
-            milliseconds = _time_ns() // 1_000_000 if timestamp is None else _as_integer(timestamp, "timestamp")
+            milliseconds = _time_ns() // 1_000_000 if timestamp is None else as_integer(timestamp, "timestamp")
             unique = f"{self._client.random.getrandbits(128):032x}"
-            artifact_file = media.image_path(str(key), _as_integer(step or 0, "step"), milliseconds, unique)
+            artifact_file = media.image_path(str(key), as_integer(step or 0, "step"), milliseconds, unique)
+        path = check_path(artifact_file, "the artifact's path")
+        self._log_bytes(media.image_bytes(image, path), path)
+        if key is not None:
             self.set_tag("mlflow.loggedImages", "True")
-        self._log_bytes(media.image_bytes(image, artifact_file), artifact_file)
 
     def log_figure(self, figure: Any, artifact_file: str, *, save_kwargs: Mapping[str, Any] | None = None) -> None:
         """Log a matplotlib or plotly figure, in the format that the file's name says."""
-        self._log_bytes(media.figure_bytes(figure, artifact_file, dict(save_kwargs or {})), artifact_file)
+        path = check_path(artifact_file, "the artifact's path")
+        self._log_bytes(media.figure_bytes(figure, path, save_kwargs), path)
 
     def artifact_uri(self, artifact_path: str | None = None) -> str:
         """Where the sink puts this run's artifacts."""
@@ -271,13 +298,24 @@ class Run:
 
     def rename(self, name: str) -> None:
         """Change the run's name."""
-        self.name = _as_text(name)
+        self.name = as_text(name)
         self._client.emit(ev.RunUpdated(self.run_id, name=self.name))
 
+    def resume(self, name: str | None = None) -> None:
+        """Go on with a run that was ended, here or elsewhere, perhaps under another name."""
+        self._status, self._end_time = "RUNNING", None
+        if name is not None:
+            self.name = name
+        self._client.emit(ev.RunUpdated(self.run_id, name=name, status="RUNNING"))
+
     def end(self, status: str = "FINISHED") -> None:
-        """End the run with a status of MLflow's: FINISHED, FAILED or KILLED."""
+        """End the run with one of MLflow's statuses: FINISHED, FAILED, KILLED (or RUNNING or SCHEDULED).
+
+        It is no longer the active run of this context.
+        """
         if status not in ev.RUN_STATUSES:
             raise InvalidInputError(f"run status {status!r:.80} is none of {', '.join(ev.RUN_STATUSES)}")
+        leave(self)
         self._status, self._end_time = status, _time_ns() // 1_000_000
         self._client.active_runs.pop(self.run_id, None)
         self._client.emit(ev.RunEnded(self.run_id, status, self._end_time))
@@ -293,7 +331,8 @@ class Run:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         leave(self)
-        self.end("FINISHED" if kind is None else "FAILED")
+        if self.run_id in self._client.active_runs:  # else it was ended, or it is a forked child that leaves the block
+            self.end("FINISHED" if kind is None else "FAILED")
 
     async def __aenter__(self) -> Self:
         return self
@@ -306,8 +345,7 @@ class Run:
     def __repr__(self) -> str:
         return f"<Run {self.run_id} {self.name!r}>"
 
-    def _log_bytes(self, data: bytes, artifact_file: str) -> None:
-        path = check_path(artifact_file, "the artifact's path")
+    def _log_bytes(self, data: bytes, path: str) -> None:
         try:
             staged = self._client.staging().add_bytes(data)
         except EnvironmentUnavailableError:
@@ -325,12 +363,6 @@ def find_run(run_id: str) -> Run | None:
     return _runs.get(run_id)
 
 
-def check_tags(tags: Mapping[str, Any]) -> dict[str, str]:
-    """Tags as text; raises `InvalidInputError` for keys that cannot be."""
-    _check_mapping(tags, "tags")
-    return {check_key(key, "tag"): _as_text(value) for key, value in tags.items()}
-
-
 def _redacted(client: Client, row: Mapping[str, Any]) -> Mapping[str, Any]:
     redact = client.redact
     row = row if redact is None else redact(dict(row))
@@ -339,55 +371,4 @@ def _redacted(client: Client, row: Mapping[str, Any]) -> Mapping[str, Any]:
     return row
 
 
-def _check_mapping(values: object, what: str) -> None:
-    if not isinstance(values, Mapping):
-        raise InvalidInputError(f"{what} must be a dict, not {type(values).__name__}: {values!r:.100}")
-
-
-def _learn_key(key: object, what: str) -> None:
-    checked = check_key(key, what)
-    if len(_known_keys) >= _NAMES_REMEMBERED:
-        _known_keys.clear()
-    _known_keys.add(checked)
-
-
-def _learn_table(name: str) -> None:
-    table = table_name(name)
-    if len(_known_tables) >= _NAMES_REMEMBERED:
-        _known_tables.clear()
-    _known_tables[name] = table
-
-
-def _as_text(value: Any) -> str:
-    return value if type(value) is str else str(value)
-
-
-def _as_float(key: str, value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        raise InvalidInputError(
-            f"metric {key!r} must be a number, not {type(value).__name__}: {value!r:.100}"
-        ) from None
-
-
-def _as_integer(value: Any, what: str) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        try:
-            number = int(value)
-        except (TypeError, ValueError, OverflowError):
-            raise InvalidInputError(f"{what} must be an integer, not {type(value).__name__}: {value!r:.100}") from None
-    if number not in _INT64:
-        raise InvalidInputError(f"{what} {number} does not fit into 64 bits")
-    return number
-
-
-def _join(directory: str | None, name: str) -> str:
-    return f"{directory.rstrip('/')}/{name}" if directory else name
-
-
-_known_keys: set[str] = set()
-_known_tables: dict[str, str] = {}
 _runs: WeakValueDictionary[str, Run] = WeakValueDictionary()
