@@ -125,6 +125,8 @@ class Consumer:
     async def commit(self, changes: Changes, delivery: Delivery, retried: tuple[tuple[bytes, int], ...] = ()) -> None:
         """Write files and commit; after an error nothing of it is there, and the source stands where the store does."""
         try:
+            if not self._recovered:
+                await self._recover()
             await self._placement.load({run_id for run_id, _ in (*changes.artifacts, *changes.rows)})
             files = await self._publish(changes)
             tables = await self._write_tables(changes)
