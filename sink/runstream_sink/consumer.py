@@ -84,6 +84,7 @@ class Consumer:
                 retry = min(retry * 2, _LONGEST_RETRY)
                 continue
             retry = 0.1
+            self._report_recovery()
             if moved:
                 pause = _SHORTEST_PAUSE
             elif once:
@@ -93,9 +94,20 @@ class Consumer:
                 pause = min(pause * 2, _LONGEST_PAUSE)
 
     async def step(self) -> bool:
-        """Move one delivery, and have the next one read meanwhile; False if there was nothing to move."""
+        """Move one delivery; False if there was nothing to move.
+
+        After an error anywhere in it, the next step begins at what is committed.
+        """
         if not self._recovered:
             await self._recover()
+        try:
+            return await self._move()
+        except BaseException:
+            self._recovered = False
+            raise
+
+    async def _move(self) -> bool:
+        """Move one delivery, and have the next one read meanwhile."""
         delivery = await self._next_delivery()
         if not delivery:
             return False
@@ -103,8 +115,8 @@ class Consumer:
             self._reading = asyncio.create_task(self._source.read(_DELIVERY))
         changes = await self.changes_of(delivery)
         await self.commit(changes, delivery)
-        await self._source.committed(delivery)
         self._count(changes, delivery)
+        await self._source.committed(delivery)
         return True
 
     async def close(self) -> None:
@@ -201,6 +213,11 @@ class Consumer:
         _log.warning("the store cannot be written; nothing is lost, trying again", reason=str(error), seconds=seconds)
         await _wait(stop, seconds)
 
+    def _report_recovery(self) -> None:
+        if self.progress.failure:
+            _log.info("the store can be written again", was=self.progress.failure)
+            self.progress.failure = ""
+
     def _count(self, changes: Changes, delivery: Delivery) -> None:
         progress = self.progress
         progress.events += changes.events
@@ -208,9 +225,6 @@ class Consumer:
         progress.dead += len(changes.dead)
         progress.commits += 1
         progress.bytes += delivery.size
-        if progress.failure:
-            _log.info("the store can be written again", was=progress.failure)
-            progress.failure = ""
         for (producer_id, segment, reason), count in delivery.losses.items():
             _log.warning(
                 "a producer dropped events", journal=producer_id.hex(), segment=segment, reason=reason, count=count

@@ -41,9 +41,9 @@ class LocalArtifacts:
 
     async def make_durable(self) -> None:
         """Sync the directories that got new entries; the files were synced before."""
-        directories, self._directories = self._directories, set()
-        for directory in directories:
+        for directory in list(self._directories):
             await asyncio.to_thread(_sync, directory, os.O_DIRECTORY)
+            self._directories.discard(directory)
 
     async def _verify(self, source: Path, sha256: str, size: int) -> None:
         digest = hashlib.sha256()
