@@ -20,7 +20,8 @@ is sorted and memory stays bounded.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from contextlib import aclosing
 from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
@@ -39,11 +40,14 @@ from runstream_sink.tables.types import ColumnType
 __all__ = ["digest"]
 
 _MODULUS: Final = 1 << 256
+_BEHIND_ALL: Final = (1 << 64, "", "")
 _NATIVE: Final = range(-(1 << 63), 1 << 64)
 _encode: Final = msgspec.msgpack.Encoder(order="deterministic").encode
 
-_Key = tuple[str, str]
-_Table = tuple[_Key, dict[str, ColumnType], list[Part]]
+_Key = tuple[Any, ...]
+"""A table: its number, run_id and name."""
+_Columns = dict[str, ColumnType]
+_Table = tuple[_Key, _Columns, list[Part]]
 
 
 async def digest(reader: StoreReader, artifacts: Path | None = None) -> str:
@@ -54,11 +58,13 @@ async def digest(reader: StoreReader, artifacts: Path | None = None) -> str:
     total = _Sum()
     async with reader.snapshot() as snapshot:
         for kind, query, shape in _KINDS:
-            async for rows in snapshot.stream(query):
-                await asyncio.to_thread(total.add, kind, map(shape, rows))
+            async with aclosing(snapshot.stream(query)) as found:
+                async for rows in found:
+                    await asyncio.to_thread(total.add, kind, map(shape, rows))
         root = artifacts or snapshot.location.artifacts
-        async for tables in _tables(snapshot):
-            await asyncio.to_thread(_add_tables, total, root, tables)
+        async with aclosing(_columns(snapshot)) as columns, aclosing(_tables(snapshot, columns)) as pieces:
+            async for tables in pieces:
+                await asyncio.to_thread(_add_tables, total, root, tables)
     return total.digest()
 
 
@@ -107,6 +113,10 @@ def _metric(row: Row) -> Row:
     return (run_id, key, step, timestamp, bits_of(value_of(value, bits)), *identity)
 
 
+def _column(row: Row) -> Row:
+    return row[1:]
+
+
 def _artifact(row: Row) -> Row:
     return row[:5]
 
@@ -120,47 +130,51 @@ _KINDS: Final[tuple[tuple[str, str, Callable[[Row], Row]], ...]] = (
     ("metric", "logical_metrics", _metric),
     ("latest", "logical_latest_metrics", _metric),
     ("artifact", "logical_artifacts", _artifact),
-    ("column", "logical_columns", _as_it_is),
+    ("column", "logical_columns", _column),
 )
 """Kind of item, the query that gives its rows, and what makes an item of a row."""
 
 
-async def _tables(reader: StoreReader) -> AsyncIterator[list[_Table]]:
+async def _tables(
+    reader: StoreReader, columns: AsyncIterator[tuple[_Key, _Columns]]
+) -> AsyncGenerator[list[_Table], None]:
     """All tables that have parts, in lists; a table with very many parts may come in pieces."""
-    columns = _columns(reader)
-    held: tuple[_Key, dict[str, ColumnType]] = (("", ""), {})
-    async for rows in reader.stream("all_parts"):
-        tables: list[_Table] = []
-        for key, group in _by_table(rows):
-            while held[0] != key:
-                held = await anext(columns, (key, {}))
-            tables.append((key, held[1], [part_of(row[2:]) for row in group]))
-        yield tables
-    await columns.aclose()
+    held: tuple[_Key, _Columns] | None = None
+    async with aclosing(reader.stream("all_parts")) as found:
+        async for rows in found:
+            tables: list[_Table] = []
+            for key, group in groupby(rows, key=_key_of):
+                while held is None or held[0] < key:
+                    held = await anext(columns)
+                table_columns = held[1] if held[0] == key else {}
+                tables.append((key, table_columns, [part_of(row[3:]) for row in group]))
+            yield tables
 
 
-async def _columns(reader: StoreReader) -> Any:
-    """Each table with its columns, in the order of the parts."""
-    held: tuple[_Key, dict[str, ColumnType]] | None = None
-    async for rows in reader.stream("logical_columns"):
-        for key, group in _by_table(rows):
-            found = {name: ColumnType(kind) for _, _, name, kind in group}
-            if held is not None and held[0] == key:
-                held[1].update(found)
-                continue
-            if held is not None:
-                yield held
-            held = (key, found)
+async def _columns(reader: StoreReader) -> AsyncGenerator[tuple[_Key, _Columns], None]:
+    """Each table that has columns, with them, in the order of the tables, and one that lies behind all."""
+    held: tuple[_Key, _Columns] | None = None
+    async with aclosing(reader.stream("logical_columns")) as found:
+        async for rows in found:
+            for key, group in groupby(rows, key=_key_of):
+                columns = {name: ColumnType(kind) for *_, name, kind in group}
+                if held is not None and held[0] == key:
+                    held[1].update(columns)
+                    continue
+                if held is not None:
+                    yield held
+                held = (key, columns)
     if held is not None:
         yield held
+    yield _BEHIND_ALL, {}
 
 
-def _by_table(rows: list[Row]) -> Iterator[tuple[_Key, Iterator[Row]]]:
-    return groupby(rows, key=lambda row: (row[0], row[1]))
+def _key_of(row: Row) -> _Key:
+    return row[:3]
 
 
 def _add_tables(total: _Sum, root: Path, tables: list[_Table]) -> None:
-    for (run_id, table), columns, parts in tables:
+    for (_, run_id, table), columns, parts in tables:
         order = sorted(range(len(columns)), key=list(columns).__getitem__)
         names = list(columns)
         rows = (

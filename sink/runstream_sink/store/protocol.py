@@ -12,7 +12,7 @@ state of the CSV tables, which events were seen, and how far each stream was rea
   them, and each read sees whole commits only.
 """
 
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -116,8 +116,11 @@ class StoreReader(Protocol):
     async def fetch(self, query: str, **parameters: Any) -> list[Row]:
         """All rows of a named query."""
 
-    def stream(self, query: str, **parameters: Any) -> AsyncIterator[list[Row]]:
-        """The rows of a named query in lists of bounded length, for queries that return very many."""
+    def stream(self, query: str, **parameters: Any) -> AsyncGenerator[list[Row], None]:
+        """The rows of a named query in lists of bounded length, for queries that return very many.
+
+        Whoever may stop early closes it (``contextlib.aclosing``).
+        """
 
     def snapshot(self) -> AbstractAsyncContextManager["StoreReader"]:
         """A reader of its own whose queries all see the same state of the store."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -50,6 +50,7 @@ class SqliteReader:
         self._location = location
         self._database = database
         self._store_id = store_id
+        self._closed = False
 
     @property
     def store_id(self) -> str:
@@ -63,20 +64,25 @@ class SqliteReader:
 
     async def close(self) -> None:
         """See `StoreReader.close`."""
+        self._closed = True
         await finish(self._database.close())
 
     async def fetch(self, query: str, **parameters: Any) -> list[Row]:
         """See `StoreReader.fetch`."""
         return await self._database.call(_fetch, SQL[query], parameters)
 
-    async def stream(self, query: str, **parameters: Any) -> AsyncIterator[list[Row]]:
+    async def stream(self, query: str, **parameters: Any) -> AsyncGenerator[list[Row], None]:
         """See `StoreReader.stream`."""
         cursor = await self._database.call(_execute, SQL[query], parameters)
         try:
             while rows := await self._database.call(_fetch_many, cursor):
                 yield rows
         finally:
-            await finish(self._database.call(_close, cursor))
+            await finish(self._close_cursor(cursor))
+
+    async def _close_cursor(self, cursor: sqlite3.Cursor) -> None:
+        if not self._closed:  # a generator that nobody exhausted may end after its reader
+            await self._database.call(_close, cursor)
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator["SqliteReader"]:

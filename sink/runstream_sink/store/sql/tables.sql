@@ -45,20 +45,20 @@ ON CONFLICT (tbl, number) DO UPDATE SET
   rows = excluded.rows, closed = excluded.closed
 
 -- name: all_parts
--- In the order of the tables, each one's parts ascending.
-SELECT r.run_id, t.name, p.number, p.file, p.columns, p.types, p.length, p.rows, p.closed
+-- By ascending number of the table, which stands first; each one's parts ascending.
+SELECT p.tbl, r.run_id, t.name, p.number, p.file, p.columns, p.types, p.length, p.rows, p.closed
 FROM parts AS p CROSS JOIN tables AS t ON t.id = p.tbl CROSS JOIN runs AS r ON r.id = t.run
 ORDER BY p.tbl, p.number
 
 -- name: all_tables
--- In the order of all_parts.
-SELECT r.run_id, t.name, t.rows, t.parts
+-- By ascending number of the table, which stands first.
+SELECT t.id, r.run_id, t.name, t.rows, t.parts
 FROM tables AS t CROSS JOIN runs AS r ON r.id = t.run
 ORDER BY t.id
 
 -- name: logical_columns
--- In the order of all_parts; within a table, as first seen.
-SELECT r.run_id, t.name, c.name, c.type
+-- By ascending number of the table, which stands first; within a table, as first seen.
+SELECT c.tbl, r.run_id, t.name, c.name, c.type
 FROM table_columns AS c CROSS JOIN tables AS t ON t.id = c.tbl CROSS JOIN runs AS r ON r.id = t.run
 ORDER BY c.tbl, c.position
 
