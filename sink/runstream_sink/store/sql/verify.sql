@@ -160,7 +160,9 @@ CROSS JOIN producers AS p ON p.producer_id = from_hex(json_extract(wanted.value,
 CROSS JOIN dead_letters AS d ON d.producer = p.id AND d.seq = json_extract(wanted.value, '$[1]')
 
 -- name: verify_runs_of
-SELECT r.run_id, r.start_ord, r.name_ord, r.status_ord, r.lifecycle_ord
+SELECT
+  r.run_id, r.start_ord, CAST(r.experiment_id AS TEXT), r.name_ord, r.name, r.status_ord, r.status,
+  r.lifecycle_ord, r.lifecycle
 FROM json_each(:wanted) AS wanted CROSS JOIN runs AS r ON r.run_id = wanted.value
 
 -- name: verify_params_of
@@ -184,7 +186,8 @@ CROSS JOIN runs AS r ON r.run_id = json_extract(wanted.value, '$[0]')
 CROSS JOIN artifacts AS a ON a.run = r.id AND a.path = json_extract(wanted.value, '$[1]')
 
 -- name: verify_experiments_of
-SELECT CAST(e.id AS TEXT), e.created_ord, e.renamed_ord, e.lifecycle_ord
+SELECT
+  CAST(e.id AS TEXT), e.created_ord, e.created_name, e.renamed_ord, e.renamed, e.lifecycle_ord, e.lifecycle
 FROM json_each(:wanted) AS wanted CROSS JOIN experiments AS e ON e.id = CAST(wanted.value AS INTEGER)
 
 -- name: verify_experiment_tags_of

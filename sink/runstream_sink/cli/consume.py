@@ -1,0 +1,93 @@
+"""``runstream sink``, ``replay`` and ``digest``."""
+
+from typing import Annotated, Any
+
+import typer
+
+from runstream_sink.cli import output
+from runstream_sink.cli.exits import Exit
+from runstream_sink.cli.options import (
+    ArtifactsOption,
+    StoreArgument,
+    StoreOption,
+    StreamOption,
+    opened,
+    resolve,
+    wait_for,
+)
+from runstream_sink.cli.progress import progress
+from runstream_sink.config import Options
+
+__all__ = ["digest", "replay", "sink"]
+
+_MOST_LISTED = 20
+"""Intervals of missing events that are listed of one producer."""
+
+
+def sink(
+    stream: StreamOption = None,
+    store: StoreOption = None,
+    artifacts: ArtifactsOption = None,
+    once: Annotated[bool, typer.Option("--once", help="Apply what is there now, then end.")] = False,
+) -> int:
+    """Apply the stream to the store, until SIGTERM or SIGINT; what was begun is finished first."""
+    from runstream_sink.logging import set_up
+    from runstream_sink.service import run_sink
+
+    options = resolve(stream=stream, store=store, artifacts=artifacts)
+    set_up(options.log_level, options.log_format)
+    wait_for(run_sink(options, once=once))
+    return Exit.OK
+
+
+def replay(
+    stream: StreamOption = None,
+    store: StoreOption = None,
+    artifacts: ArtifactsOption = None,
+) -> int:
+    """Apply all that a stream holds to a fresh store; the stream stays as it is.
+
+    Names at the end, by producer, the events that the stream no longer holds; the exit code is 1 if there are any.
+    """
+    from runstream_sink.logging import set_up
+    from runstream_sink.service import replay as run_replay
+
+    options = resolve(stream=stream, store=store, artifacts=artifacts)
+    set_up(options.log_level, options.log_format)
+    total = _events_in(options)
+    with progress("events") as report:
+        done = wait_for(run_replay(options, lambda made: report("replaying", made.events, total)))
+    made = done.progress
+    output.note(f"replayed {made.events:,} events into {options.store.text}; {made.dead:,} are dead letters")
+    missing = [
+        *(f"{held.producer_id.hex()}: events {_listed(held.intervals)} are no longer there" for held in done.missing),
+        *(f"{journal}: the whole journal is no longer there" for journal in done.removed),
+    ]
+    output.lines(missing)
+    return Exit.WRONG if missing else Exit.OK
+
+
+def digest(store: StoreArgument = None, artifacts: ArtifactsOption = None) -> int:
+    """Print a hash of what a store says: equal for the same events, whatever became of them on the way."""
+    output.lines([wait_for(_digest(resolve(store=store, artifacts=artifacts)))])
+    return Exit.OK
+
+
+async def _digest(options: Options) -> str:
+    from runstream_sink.digest import digest as compute
+
+    async with opened(options) as reader:
+        return await compute(reader, options.artifacts)
+
+
+def _events_in(options: Options) -> int:
+    from runstream_sink.status import read_stream_status
+
+    return sum(journal.backlog_events for journal in read_stream_status(options.queue, {}).journals)
+
+
+def _listed(intervals: list[tuple[int, int]]) -> str:
+    texts: list[Any] = [first if first == last else f"{first} to {last}" for first, last in intervals[:_MOST_LISTED]]
+    if len(intervals) > _MOST_LISTED:
+        texts.append(f"and {len(intervals) - _MOST_LISTED} more intervals")
+    return ", ".join(map(str, texts))
