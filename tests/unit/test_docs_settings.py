@@ -1,5 +1,6 @@
 """docs/settings.md says what the code says: every setting, its variable, default and meaning."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,8 @@ from runstream.config import PRODUCER_SETTINGS
 from runstream_schemas.settings import Setting, parse_size
 from runstream_sink.config import SINK_SETTINGS
 
-PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "settings.md"
 ALL: tuple[Setting[Any], ...] = tuple(dict.fromkeys((*PRODUCER_SETTINGS, *SINK_SETTINGS)))
 UNITS = {"GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10}
 
@@ -44,3 +46,10 @@ def test_sizes_in_the_documents_table_are_values_that_settings_accept() -> None:
     """Who copies a default from the page sets the default."""
     sizes = [setting for setting in ALL if setting.unit == "bytes"]
     assert [parse_size(_default(setting).strip("`")) for setting in sizes] == [setting.default for setting in sizes]
+
+
+def test_every_variable_that_a_document_or_the_service_unit_names_is_a_setting() -> None:
+    """Nobody sets, with a page beside them, what nothing reads."""
+    texts = [*(ROOT / "docs").glob("*.md"), ROOT / "README.md", *(ROOT / "deploy").iterdir()]
+    named = {name for path in texts for name in re.findall(r"RUNSTREAM_[A-Z_]*[A-Z]", path.read_text("utf-8"))}
+    assert named == {setting.variable for setting in ALL}
