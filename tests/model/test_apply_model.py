@@ -150,42 +150,46 @@ class Model:
     def feed(self, at: int, producer_id: bytes, seq: int, event: Any) -> None:
         """One event; ``at`` is its place in the order."""
         match event:
-            case ev.RunStarted(run_id, experiment_id, start_time, name, user):
-                run = self.run(run_id)
-                if "start" not in run:
-                    run["start"] = (experiment_id, start_time, user)
-                run["status"] = ("RUNNING", None)
-                if name is not None:
-                    run["name"] = name
-            case ev.RunUpdated(run_id, name, status):
-                run = self.run(run_id)
-                run |= {} if name is None else {"name": name}
-                run |= {} if status is None else {"status": (status, None)}
-            case ev.RunEnded(run_id, status, end_time) if run_id in RUNS:
-                self.run(run_id)["status"] = (status, end_time)
-            case ev.ParamsLogged(run_id, params):
-                run = self.run(run_id)
-                run["params"] = params | run["params"]
-            case ev.TagsSet(run_id, tags):
-                self.run(run_id)["tags"].update(tags)
-            case ev.TagDeleted(run_id, key):
-                self.run(run_id)["tags"].pop(key, None)
-            case ev.RunDeleted(run_id) | ev.RunRestored(run_id):
-                self.run(run_id)["lifecycle"] = (at, "deleted" if isinstance(event, ev.RunDeleted) else "active")
-            case ev.ArtifactLogged(run_id, path, sha256, size, media_type):
-                self.run(run_id)["artifacts"][path] = (sha256, size, media_type)
-            case ev.LossNotice(_, segment, _, count):
-                self.losses[segment] = max(count, self.losses.get(segment, 0))
+            case bytes() | ev.RunEnded("no run id"):
+                self.dead.add((producer_id.hex(), seq))
+            case ev.RunStarted() | ev.RunUpdated() | ev.RunEnded() | ev.RunDeleted() | ev.RunRestored():
+                self._feed_run(at, event)
+            case ev.ParamsLogged() | ev.TagsSet() | ev.TagDeleted() | ev.ArtifactLogged():
+                self._feed_values(event)
             case ev.MetricLogged() | ev.MetricsLogged() | ev.RowsLogged():
                 self._feed_many(producer_id, seq, event)
-            case ev.Abandoned():
-                pass
+            case ev.LossNotice(_, segment, _, count):
+                self.losses[segment] = max(count, self.losses.get(segment, 0))
             case ev.ExperimentTagsSet(_, tags) if not tags:
                 pass
-            case bytes() | ev.RunEnded():
-                self.dead.add((producer_id.hex(), seq))
-            case _:
+            case _ if not isinstance(event, ev.Abandoned):
                 self._feed_experiment(at, event)
+
+    def _feed_run(self, at: int, event: Any) -> None:
+        run = self.run(event.run_id)
+        match event:
+            case ev.RunStarted(_, experiment_id, start_time, name, user):
+                run.setdefault("start", (experiment_id, start_time, user))
+                run |= {"status": ("RUNNING", None)} | ({} if name is None else {"name": name})
+            case ev.RunUpdated(_, name, status):
+                run |= {} if name is None else {"name": name}
+                run |= {} if status is None else {"status": (status, None)}
+            case ev.RunEnded(_, status, end_time):
+                run["status"] = (status, end_time)
+            case _:
+                run["lifecycle"] = (at, "deleted" if isinstance(event, ev.RunDeleted) else "active")
+
+    def _feed_values(self, event: Any) -> None:
+        run = self.run(event.run_id)
+        match event:
+            case ev.ParamsLogged(_, params):
+                run["params"] = params | run["params"]
+            case ev.TagsSet(_, tags):
+                run["tags"].update(tags)
+            case ev.TagDeleted(_, key):
+                run["tags"].pop(key, None)
+            case ev.ArtifactLogged(_, path, sha256, size, media_type):
+                run["artifacts"][path] = (sha256, size, media_type)
 
     def _feed_many(self, producer_id: bytes, seq: int, event: Any) -> None:
         self.run(event.run_id)

@@ -1,5 +1,6 @@
 """Stores for tests, and the way from events to a committed state that the sink's consumer takes."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from runstream_sink.digest import digest
 from runstream_sink.location import StoreLocation
 from runstream_sink.store import Commit, SqliteReader, SqliteStore, Store, open_reader
 from runstream_sink.tables.files import write_parts
-from runstream_sink.tables.parts import append, part_file
+from runstream_sink.tables.parts import PartWrite, append, part_file
 
 __all__ = ["batch", "digest_of", "ingest", "opened", "prepare", "reading", "record", "run_id"]
 
@@ -43,13 +44,17 @@ async def prepare(store: Store, root: Path, batches: Sequence[Batch], part_limit
         key: append(states[key], entries, part_limit, lambda number, key=key: f"{key[0]}/{part_file(key[1], number)}")
         for key, entries in changes.rows.items()
     }
-    root.mkdir(parents=True, exist_ok=True)
-    write_parts(root, root, [write for table in appended.values() for write in table.writes])
+    await asyncio.to_thread(_write, root, [write for table in appended.values() for write in table.writes])
     return Commit(
         changes,
         tables=[table.state for table in appended.values()],
         parts=[(*key, part) for key, table in appended.items() for part in table.parts],
     )
+
+
+def _write(root: Path, writes: Sequence[PartWrite]) -> None:
+    root.mkdir(parents=True, exist_ok=True)
+    write_parts(root, root, writes)
 
 
 async def ingest(store: SqliteStore, batches: Sequence[Batch], part_limit: int = 1 << 20) -> None:

@@ -50,12 +50,6 @@ SELECT p.tbl, r.run_id, t.name, p.number, p.file, p.columns, p.types, p.length, 
 FROM parts AS p CROSS JOIN tables AS t ON t.id = p.tbl CROSS JOIN runs AS r ON r.id = t.run
 ORDER BY p.tbl, p.number
 
--- name: all_tables
--- By ascending number of the table, which stands first.
-SELECT t.id, r.run_id, t.name, t.rows, t.parts
-FROM tables AS t CROSS JOIN runs AS r ON r.id = t.run
-ORDER BY t.id
-
 -- name: logical_columns
 -- By ascending number of the table, which stands first; within a table, as first seen.
 SELECT c.tbl, r.run_id, t.name, c.name, c.type

@@ -1,0 +1,171 @@
+"""The small pieces of a store: location, lock, cache, statements, metric values."""
+
+import math
+import os
+import stat
+import struct
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runstream_schemas.errors import EnvironmentUnavailableError, InvalidInputError, StoreInUseError
+from runstream_sink.changes import MetricPoint
+from runstream_sink.location import StoreLocation
+from runstream_sink.store.lock import StoreLock
+from runstream_sink.store.lru import LruCache
+from runstream_sink.store.points import bits_of, latest_points, metric_rows, value_of
+from runstream_sink.store.statements import SQL, parse_statements
+
+POINT = MetricPoint("r", "k", 0, 0, 0.0, b"p" * 16, 0, 0)
+
+
+def test_a_directory_holds_the_database_its_lock_and_the_artifacts() -> None:
+    """The default form of a store."""
+    location = StoreLocation.parse("some/store")
+    directory = Path("some/store")
+    assert location == StoreLocation(
+        "some/store", directory / "runstream.db", directory / "lock", directory / "artifacts"
+    )
+
+
+@pytest.mark.parametrize(("text", "file"), [("sqlite:///a/b.db", "a/b.db"), ("sqlite:////a/b.db", "/a/b.db")])
+def test_a_file_has_its_lock_and_the_artifacts_beside_it(text: str, file: str) -> None:
+    """As in SQLAlchemy, a fourth slash makes it absolute."""
+    location = StoreLocation.parse(text)
+    assert location.database == Path(file)
+    assert location.lock == Path(file + ".lock")
+    assert location.artifacts == Path(file).parent / "artifacts"
+
+
+def test_a_tilde_is_the_home_directory() -> None:
+    """Settings come from files and units that no shell expands."""
+    assert StoreLocation.parse("~/store").database == Path.home() / "store" / "runstream.db"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", " ", "a\0b", "sqlite://", "sqlite:///", "sqlite:///a/", "sqlite:///:memory:", "sqlite:///a\0"),
+        *("sqlite:a", "postgresql://host/db", "kafka://host/topic", "queue:dir"),
+    ],
+)
+def test_what_names_no_store_is_refused(text: str) -> None:
+    """With a message that says what would be one."""
+    with pytest.raises(InvalidInputError, match="store"):
+        StoreLocation.parse(text)
+
+
+def test_the_lock_names_the_process_that_holds_it(tmp_path: Path) -> None:
+    """And can be taken again when it is given back."""
+    first, second = (StoreLock(tmp_path / "lock", "STORE") for _ in range(2))
+    first.acquire()
+    with pytest.raises(StoreInUseError, match=rf"STORE is in use by process {os.getpid()}, .*one sink at a time"):
+        second.acquire()
+    first.release()
+    first.release()
+    second.acquire()
+    second.release()
+
+
+def test_a_lock_that_nobody_signed_is_held_by_another_process(tmp_path: Path) -> None:
+    """Between taking and signing it, its owner is not known."""
+    first, second = (StoreLock(tmp_path / "lock", "STORE") for _ in range(2))
+    first.acquire()
+    os.truncate(tmp_path / "lock", 0)
+    with pytest.raises(StoreInUseError, match="in use by another process"):
+        second.acquire()
+    first.release()
+
+
+def test_a_lock_that_cannot_be_made_says_why(tmp_path: Path) -> None:
+    """A missing directory, for example."""
+    with pytest.raises(EnvironmentUnavailableError, match="No such file"):
+        StoreLock(tmp_path / "none" / "lock", "STORE").acquire()
+
+
+def test_a_lock_that_cannot_be_signed_is_not_held(tmp_path: Path) -> None:
+    """A device takes no length: the error is reported and nothing stays locked."""
+    (tmp_path / "lock").symlink_to("/dev/null")
+    assert stat.S_ISCHR((tmp_path / "lock").stat().st_mode)
+    lock = StoreLock(tmp_path / "lock", "STORE")
+    with pytest.raises(EnvironmentUnavailableError, match="cannot be taken"):
+        lock.acquire()
+
+
+def test_the_cache_forgets_what_was_not_used_for_the_longest_time() -> None:
+    """Finding is using."""
+    cache: LruCache[str, int] = LruCache(2)
+    cache.update({"a": 1, "b": 2})
+    assert cache.find(["a", "x", "x"]) == ({"a": 1}, ["x"])
+    cache.update({"c": 3})
+    assert cache.find(["a", "b", "c"]) == ({"a": 1, "c": 3}, ["b"])
+    assert len(cache) == 2
+
+
+@given(st.lists(st.dictionaries(st.integers(0, 9), st.integers(0, 5), max_size=4)))
+def test_the_cache_never_weighs_more_than_its_capacity(updates: list[dict[int, int]]) -> None:
+    """Also where values are replaced by heavier ones."""
+    cache: LruCache[int, int] = LruCache(10, lambda value: value)
+    for update in updates:
+        cache.update(update)
+        held, _ = cache.find(range(10))
+        assert sum(held.values()) <= 10
+        assert not held.keys() & update.keys() or all(held[key] == update[key] for key in held.keys() & update.keys())
+
+
+def test_statements_are_named_by_the_lines_before_them() -> None:
+    """What stands before the first name is a comment of the file."""
+    text = "-- about\n-- name: one\nSELECT 1\n\n-- name: two\n-- why\nSELECT 2\n"
+    assert parse_statements(text) == {"one": "SELECT 1", "two": "-- why\nSELECT 2"}
+
+
+def test_a_name_that_stands_twice_is_an_error() -> None:
+    """One statement would be lost silently."""
+    with pytest.raises(ValueError, match="twice"):
+        parse_statements("-- name: one\nSELECT 1\n-- name: one\nSELECT 2\n")
+
+
+def test_every_file_of_statements_is_read() -> None:
+    """One of each is there."""
+    assert {"find_runs", "put_param", "put_table", "logical_runs", "runs_page", "counts"} <= SQL.keys()
+
+
+@given(st.integers(0, (1 << 64) - 1))
+def test_every_double_comes_back_bit_for_bit(bits: int) -> None:
+    """Payloads of NaN and the sign of zero included."""
+    (value,) = struct.unpack(">d", struct.pack(">Q", bits))
+    ((*_, stored, extra),) = metric_rows([POINT._replace(value=value)], {"r": 1}, {"k": 1}, {b"p" * 16: 1})
+    assert stored is None or not math.isnan(stored)
+    assert stored is None or stored != 0 or math.copysign(1, stored) > 0 or extra is not None
+    assert bits_of(value_of(stored, extra)) == bits_of(value)
+
+
+def test_rows_stand_in_the_order_of_the_primary_key() -> None:
+    """Inserting in order is what a B-tree likes."""
+    points = [POINT._replace(step=step, value=math.nan, index=index) for step, index in [(2, 0), (1, 1), (1, 0)]]
+    rows = metric_rows(points, {"r": 1}, {"k": 1}, {b"p" * 16: 1})
+    assert [(row[2], row[6]) for row in rows] == [(1, 0), (1, 1), (2, 0)]
+
+
+@pytest.mark.parametrize(
+    ("less", "greater"),
+    [
+        ({"step": 1, "timestamp": 9, "value": 9.0}, {"step": 2}),
+        ({"timestamp": 1, "value": 9.0}, {"timestamp": 2}),
+        ({"value": math.nan, "seq": 9}, {"value": -math.inf}),
+        ({"value": 1.0, "seq": 9}, {"value": 2.0}),
+        ({"value": 0.0}, {"value": -0.0, "seq": 1}),
+        ({"value": math.nan}, {"value": math.nan, "seq": 1}),
+        ({"seq": 1}, {"seq": 1, "index": 1}),
+        ({"seq": 255}, {"seq": 256}),
+    ],
+)
+def test_the_latest_point_is_the_greatest_by_step_timestamp_value_and_identity(
+    less: dict[str, float], greater: dict[str, float]
+) -> None:
+    """Whichever comes first."""
+    a, b = POINT._replace(**less), POINT._replace(**greater)
+    assert latest_points([a, b])["r", "k"] is b
+    assert latest_points([b, a])["r", "k"] is b
