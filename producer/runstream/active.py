@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from runstream.run import Run
 
-__all__ = ["active_run", "enter", "last_active_run", "leave"]
+__all__ = ["active_run", "enter", "last_active_run", "leave", "restore", "stack"]
 
 _stack: ContextVar[tuple["Run", ...]] = ContextVar("runstream_active_runs", default=())
 _last: ContextVar["Run | None"] = ContextVar("runstream_last_run", default=None)
@@ -32,3 +32,13 @@ def enter(run: "Run") -> None:
 def leave(run: "Run") -> None:
     """Take a run off the stack."""
     _stack.set(tuple(held for held in _stack.get() if held is not run))
+
+
+def stack() -> tuple["Run", ...]:
+    """The active runs of this context, the innermost last."""
+    return _stack.get()
+
+
+def restore(runs: tuple["Run", ...]) -> None:
+    """Make these the active runs of this context."""
+    _stack.set(runs)

@@ -8,7 +8,16 @@ from runstream_schemas import events as ev
 from runstream_schemas.errors import InvalidInputError
 from runstream_schemas.names import DEFAULT_EXPERIMENT, DEFAULT_EXPERIMENT_ID, experiment_id_of, is_experiment_id
 
-__all__ = ["Experiment", "announce", "checked_id", "checked_name", "current_experiment", "experiment_of_run", "select"]
+__all__ = [
+    "Experiment",
+    "announce",
+    "checked_id",
+    "checked_name",
+    "current_experiment",
+    "experiment_of_run",
+    "select",
+    "selected",
+]
 
 _MAX_EXPERIMENT_NAME: Final = 500
 
@@ -20,9 +29,14 @@ class Experiment(NamedTuple):
     name: str
 
 
-def select(experiment: Experiment) -> None:
-    """Make it the experiment of all runs that this process starts from now on."""
-    _selected[:] = [experiment]
+def select(experiment: Experiment | None) -> None:
+    """Make it the experiment of all runs that this process starts from now on; None: the settings decide."""
+    _selected[:] = [] if experiment is None else [experiment]
+
+
+def selected() -> Experiment | None:
+    """What the program has selected."""
+    return _selected[0] if _selected else None
 
 
 def experiment_of_run(experiment_id: str | None) -> Experiment:
@@ -34,11 +48,12 @@ def experiment_of_run(experiment_id: str | None) -> Experiment:
 
 def current_experiment() -> Experiment:
     """The experiment that holds: set by the program, else by the settings, else Default; announced in this process."""
-    if _selected and _selected[0].experiment_id in client.announced:
-        return _selected[0]
-    if _selected and not _selected[0].name:
-        return _selected[0]
-    return announce(_selected[0].name if _selected else client.config.experiment or DEFAULT_EXPERIMENT, {})
+    experiment = selected()
+    if experiment is None:
+        return announce(client.config.experiment or DEFAULT_EXPERIMENT, {})
+    if not experiment.name or experiment.experiment_id in client.announced:
+        return experiment
+    return announce(experiment.name, {})
 
 
 def announce(name: str, tags: dict[str, str]) -> Experiment:
