@@ -19,7 +19,8 @@ from msgspec import Struct
 from runstream import config
 from runstream.artifacts import Staging
 from runstream.filesystem import Filesystem
-from runstream.journal import Clock, Journal, JournalDirectory
+from runstream.journal import Clock, Journal
+from runstream.journal_directory import JournalDirectory
 from runstream.keeper import Keeper
 from runstream_schemas.errors import InvalidInputError
 from runstream_schemas.events import encode_event

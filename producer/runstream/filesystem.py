@@ -83,10 +83,17 @@ class Filesystem:
         path.rmdir()
 
     def read_texts(self, directory: Path, name: str) -> list[str]:
-        """For each directory in ``directory``: the text of its file ``name``, "" if there is none."""
+        """For each directory in ``directory``: the text of its file ``name``, "" if there is none that can be read."""
         try:
             with os.scandir(directory) as entries:
                 places = [Path(entry.path) / name for entry in entries if entry.is_dir()]
         except FileNotFoundError:
             return []
-        return [place.read_text() if place.exists() else "" for place in places]
+        return [_text(place) for place in places]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii")
+    except (FileNotFoundError, UnicodeDecodeError):
+        return ""

@@ -13,36 +13,28 @@ What is promised (the format itself is specified in `runstream_schemas.segment`)
 """
 
 import contextlib
-import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 from struct import Struct
-from threading import Lock, RLock
+from threading import RLock
 from typing import Final
 from zlib import crc32
 
-from runstream.filesystem import Buffer, Filesystem
+from runstream.filesystem import Filesystem
+from runstream.journal_directory import JournalDirectory, Segment
 from runstream_schemas.segment import (
     DROP_REASONS,
-    END_OFFSET,
-    FOLLOWING_OFFSET,
     HEADER_SIZE,
-    LOCK_NAME,
     MAX_BODY,
     RECORD_HEADER_SIZE,
     align,
     checksum,
-    drop_offset,
-    pack_header,
-    segment_name,
 )
 
-__all__ = ["Clock", "Journal", "JournalDirectory", "Segment"]
+__all__ = ["Clock", "Journal"]
 
 _pack_fields = Struct("<IQq").pack
 _pack_checksum = Struct("<I").pack
-_pack_count = Struct("<Q").pack
 _time_ns = time.time_ns
 _SMALL: Final = 4096
 _FIRST_SEGMENT: Final = 256 << 10
@@ -64,100 +56,6 @@ class Clock:
         self.last = 0
 
 
-class Segment:
-    """One segment file, mapped."""
-
-    __slots__ = ("buffer", "capacity", "descriptor", "drops", "index")
-
-    def __init__(self, index: int, capacity: int, descriptor: int, buffer: Buffer) -> None:
-        self.index = index
-        self.capacity = capacity
-        self.descriptor = descriptor
-        self.buffer = buffer
-        self.drops = dict.fromkeys(DROP_REASONS, 0)
-
-    def seal(self, end: int, following: int) -> None:
-        """Note that nothing is written behind ``end`` any more, and where the journal goes on (0: nowhere)."""
-        self.buffer[FOLLOWING_OFFSET : FOLLOWING_OFFSET + 8] = _pack_count(following)
-        self.buffer[END_OFFSET : END_OFFSET + 8] = _pack_count(end)
-
-    def count_drop(self, reason: str) -> None:
-        """Count a dropped event in the header page."""
-        self.drops[reason] += 1
-        offset = drop_offset(reason)
-        self.buffer[offset : offset + 8] = _pack_count(self.drops[reason])
-
-
-class JournalDirectory:
-    """A journal's place on the disk: made under a temporary name, locked, filled, then renamed."""
-
-    def __init__(self, journals: Path, consumers: Path, filesystem: Filesystem) -> None:
-        self.producer_id = os.urandom(16)
-        self.name = self.producer_id.hex()
-        self._journals = journals
-        self._consumers = consumers
-        self._filesystem = filesystem
-        self._path = journals / f"{self.name}.new"
-        filesystem.make_directory(self._path)
-        try:
-            self._lock = filesystem.lock(self._path / LOCK_NAME)
-        except BaseException:
-            self._remove()
-            raise
-
-    def publish(self) -> None:
-        """Let readers see the journal."""
-        target = self._journals / self.name
-        self._filesystem.rename(self._path, target)
-        self._path = target
-
-    def create_segment(self, index: int, capacity: int) -> Segment:
-        """Make a segment file; readers see it whole or not at all.  Raises OSError."""
-        final = self._path / segment_name(index)
-        made = final.with_suffix(".new")
-        descriptor, buffer = self._filesystem.allocate(made, capacity)
-        try:
-            buffer[0:HEADER_SIZE] = pack_header(self.producer_id, index, capacity, _time_ns())
-            self._filesystem.rename(made, final)
-        except BaseException:
-            buffer.close()
-            self._filesystem.close(descriptor)
-            raise
-        return Segment(index, capacity, descriptor, buffer)
-
-    def remove_segment(self, index: int) -> None:
-        """Remove a segment that was prepared in vain."""
-        self._filesystem.remove(self._path / segment_name(index))
-
-    def applied(self) -> int:
-        """Index of the first segment that not every registered consumer has applied; 0 while none is registered."""
-        return min(
-            (int(text or 0) for text in self._filesystem.read_texts(self._consumers, self.name)),
-            default=0,
-        )
-
-    def sync(self) -> None:
-        """Wait until the directory's entries are on the disk."""
-        self._filesystem.sync_directory(self._path)
-        self._filesystem.sync_directory(self._journals)
-
-    def release(self) -> None:
-        """Let readers know that no writer is left."""
-        self._filesystem.close(self._lock)
-
-    def discard(self) -> None:
-        """Leave nothing behind of a journal that could not be made: whoever logs tries again and again."""
-        self.release()
-        self._remove()
-
-    def _remove(self) -> None:
-        for name in (segment_name(0), LOCK_NAME):
-            with contextlib.suppress(OSError):
-                self._filesystem.remove(self._path / name)
-        with contextlib.suppress(OSError):
-            self._filesystem.remove_directory(self._path)
-
-
 class Journal:
     """The writer of one journal.  Thread-safe; re-entrant for signal handlers."""
 
@@ -175,19 +73,18 @@ class Journal:
         self._make_directory = make_directory
         self._clock = clock
         self._quota = quota
-        self._largest = max(min(segment_size, quota // 4), _SMALL * 16)
+        self._largest = max(min(segment_size, quota // 4, MAX_BODY), _SMALL * 16)
         self._lock = RLock()
-        self._syncing = Lock()
+        self._syncing = RLock()
         self._busy = False
-        self._position = 0
         self._next_seq = 0
         self._next_index = 0
         self._refused = ""
         self._refused_at = 0
         self._spare: Segment | None = None
-        self._retired: list[Segment] = []
         self._sizes: dict[int, int] = {}
         self._closed = False
+        self._finished = False
         self._new_entries = True
         self._synced_seq = 0
         self.kept = False
@@ -197,10 +94,14 @@ class Journal:
         self.nested: Journal | None = None
         self.directory = make_directory()
         try:
-            self._begin()
+            first = self._begin()
         except BaseException:
             self.directory.discard()
             raise
+        self._current = first
+        self._oldest = first
+        """The oldest segment that is not yet synced and unmapped; the others follow it."""
+        self._buffer, self._capacity, self._position = first.buffer, first.capacity, HEADER_SIZE
 
     def append(self, body: bytes) -> str | None:
         """Accept an event, or say why not (a reason of ``DROP_REASONS``; nothing is counted yet)."""
@@ -255,10 +156,17 @@ class Journal:
         """Seqs below this one are on the disk."""
         return self._synced_seq
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether this very thread is in the middle of an append: the question comes from a signal handler."""
+        with self._lock:
+            return self._busy
+
     def prepare(self) -> None:
         """Have the next segment ready; called by the background thread."""
         with self._lock:
             if self._spare is not None or self._closed:
+                self._refused = ""
                 return
             index, capacity = self._take_index(), min(self._capacity * _GROWTH, self._largest)
         segment, refusal = self._create(index, capacity)
@@ -272,30 +180,39 @@ class Journal:
             self._touch_pages(segment)
 
     def sync(self) -> None:
-        """Put what was appended so far on the disk.  Raises OSError."""
-        with self._syncing:
-            self._sync()
+        """Put what was appended so far on the disk, and let go of the segments that are full.  Raises OSError."""
+        with self._lock:  # not while syncing: log calls would wait for the disk, and a signal handler for ever
+            seq, current = self._next_seq - self._busy, self._current
+        self._sync_to(seq, current)
 
-    def _sync(self) -> None:
-        with self._lock:
-            seq, current = self._next_seq, self._current
-            retired, self._retired = self._retired, []
-            new_entries, self._new_entries = self._new_entries, False
-        if seq == self._synced_seq and not retired:
-            return
+    def _sync_to(self, seq: int, current: Segment) -> None:
+        with self._syncing:
+            while not self._finished and self._oldest is not current and self._oldest.following is not None:
+                self._finish_oldest(self._oldest.following)
+            if self._finished or seq <= self._synced_seq:
+                return
+            self._sync_entries()
+            if current.index >= self._oldest.index:  # else somebody has synced it meanwhile
+                self._filesystem.sync(current.descriptor)
+            self._synced_seq = max(seq, self._synced_seq)
+
+    def _sync_entries(self) -> None:
+        new_entries, self._new_entries = self._new_entries, False
         try:
-            for segment in (*retired, current):
-                self._filesystem.sync(segment.descriptor)
             if new_entries:
                 self.directory.sync()
         except OSError:
-            with self._lock:
-                self._retired[:0] = retired
-                self._new_entries |= new_entries
+            self._new_entries |= new_entries
             raise
-        for segment in retired:
-            self._unmap(segment)
-        self._synced_seq = seq
+
+    def _finish_oldest(self, following: Segment) -> None:
+        """Sync the oldest segment, which nobody writes to any more, and let go of it."""
+        oldest = self._oldest
+        oldest.seal()  # an exception may have come between leaving it and sealing it
+        self._filesystem.sync(oldest.descriptor)
+        if self._oldest is oldest:
+            self._oldest = following
+            self._unmap(oldest)
 
     def close(self) -> None:
         """Seal the journal: nothing follows, and the room that was not used is given back.  Raises OSError.
@@ -309,46 +226,66 @@ class Journal:
             self._closed = True
             self._capacity = 0  # a call that comes after this finds no room, and learns why
             current, spare, self._spare = self._current, self._spare, None
-            current.seal(self._position, 0)
+            current.end = self._position
+            current.seal()
         try:
-            self.sync()
-            self._filesystem.truncate(current.descriptor, self._position)
+            self._finish(current)
             if spare is not None:
                 self._discard(spare)
         finally:
-            self._unmap(current)
             self.directory.release()
-        if self.nested is not None:
-            self.nested.close()
+            if self.nested is not None:
+                self.nested.close()
 
     def abandon(self) -> None:
         """Let go of files and lock without a word to the disk: for a forked child, whose parent goes on writing."""
-        self.directory.release()
-        for segment in (self._current, self._spare, *self._retired):
-            if segment is not None:
-                self._filesystem.close(segment.descriptor)
+        with contextlib.suppress(OSError):
+            self.directory.release()
+        segment: Segment | None = self._oldest
+        held = [] if self._spare is None else [self._spare]
+        while segment is not None:
+            held.append(segment)
+            segment = segment.following
+        for one in held:
+            with contextlib.suppress(OSError):
+                self._filesystem.close(one.descriptor)
         if self.nested is not None:
             self.nested.abandon()
 
-    def _begin(self) -> None:
+    def _begin(self) -> Segment:
         first = self.directory.create_segment(self._take_index(), min(_FIRST_SEGMENT, self._largest))
         self._sizes[first.index] = first.capacity
-        self._enter(first)
         try:
             self.directory.publish()
         except BaseException:
             self._unmap(first)
             raise
+        return first
+
+    def _finish(self, current: Segment) -> None:
+        """Put everything on the disk for the last time."""
+        with self._syncing:
+            try:
+                self._sync_to(self._next_seq, current)
+                self._filesystem.sync(current.descriptor)  # the seal, in any case
+                self._filesystem.truncate(current.descriptor, current.end)
+            finally:
+                self._finished = True
+                self._unmap(current)
 
     def _append_nested(self, body: bytes) -> str | None:
         """This thread is in the middle of an append: the call comes from a signal handler or a destructor."""
         if self.nested is None:
             try:
-                self.nested = Journal(
+                made = Journal(
                     self._make_directory, self._filesystem, self._clock, quota=self._quota, segment_size=self._largest
                 )
             except OSError:
                 return "disk"
+            if self.nested is None:
+                self.nested = made
+            else:  # another signal came while this one was being made
+                made.close()
         return self.nested.append(body)
 
     def _roll(self, size: int) -> str | None:
@@ -363,11 +300,9 @@ class Journal:
             following = self._create_on_the_spot(needed)
             if following is None:
                 return self._refused
-        else:
-            self._spare = None
-        self._current.seal(self._position, following.index)
-        self._retired.append(self._current)
+        left = self._current
         self._enter(following)
+        left.seal()
         return None
 
     def _create_on_the_spot(self, needed: int) -> Segment | None:
@@ -401,11 +336,13 @@ class Journal:
 
     def _has_room(self, capacity: int) -> bool:
         """Whether a segment more stays within the quota.  The disk is asked only where it does not seem so."""
-        if sum(self._sizes.values()) + capacity <= self._quota:
+        if sum(self._sizes.copy().values()) + capacity <= self._quota:
             return True
         applied = self.directory.applied()
-        self._sizes = {index: size for index, size in self._sizes.copy().items() if index >= applied}
-        return sum(self._sizes.values()) + capacity <= self._quota
+        for index in self._sizes.copy():
+            if index < applied:
+                self._sizes.pop(index, None)
+        return sum(self._sizes.copy().values()) + capacity <= self._quota
 
     def _touch_pages(self, spare: Segment) -> None:
         """Store into each page of a segment that nobody writes to yet, so that the first emit there does not fault."""
@@ -423,10 +360,15 @@ class Journal:
         return index
 
     def _enter(self, segment: Segment) -> None:
+        """Go on in a segment.  There is no call in here, so that no signal can part what belongs together."""
+        self._current.end = self._position
+        self._current.following = segment
         self._current = segment
         self._buffer = segment.buffer
         self._capacity = segment.capacity
         self._position = HEADER_SIZE
+        if self._spare is segment:
+            self._spare = None
 
     def _discard(self, segment: Segment) -> None:
         self._unmap(segment)

@@ -47,11 +47,20 @@ class Keeper:
             self._thread.join(timeout)
 
     def sync_now(self, timeout: float | None) -> bool:
-        """Have everything synced that was appended before; False if that took longer than ``timeout`` seconds."""
-        targets = [(journal, journal.accepted) for journal in self._journals()]
+        """Have everything synced that was appended before.
+
+        False if that took longer than ``timeout`` seconds, or failed, or no thread is left that could do it.
+        """
+        journals = list(self._journals())
+        if any(journal.interrupted for journal in journals):
+            return self._sync_here(journals)
+        targets = [(journal, journal.accepted) for journal in journals]
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._tended:
+            before = self._rounds
             while any(journal.synced < target for journal, target in targets):
+                if self.error and self._rounds > before + 1:  # a round that began before may have failed for its own
+                    return False
                 left = None if deadline is None else deadline - time.monotonic()
                 if (left is not None and left <= 0) or not self._thread.is_alive():
                     return False
@@ -59,7 +68,23 @@ class Keeper:
                 self._tended.wait(_IDLE_PAUSE if left is None else min(left, _IDLE_PAUSE))
         return True
 
+    def _sync_here(self, journals: list[Journal]) -> bool:
+        """For a signal handler in the middle of a log call: the thread would wait for that call."""
+        try:
+            for journal in journals:
+                journal.sync()
+        except OSError:
+            return False
+        return True
+
     def _run(self) -> None:
+        try:
+            self._tend_until_stopped()
+        finally:
+            for journal in self._journals():
+                journal.kept = False
+
+    def _tend_until_stopped(self) -> None:
         last_sync = time.monotonic()
         last_count = -1
         while not self._stopping:
@@ -81,8 +106,10 @@ class Keeper:
                 journal.prepare()
                 if sync:
                     journal.sync()
-            except (OSError, ValueError) as failure:  # ValueError: closed meanwhile, or a consumer's file is damaged
+            except OSError as failure:
                 error = str(failure)
-        self.error = error
         with self._tended:
+            if sync or error:
+                self.error = error
+                self._rounds += sync
             self._tended.notify_all()

@@ -8,27 +8,27 @@ It is here because everyone who takes events out of a journal needs it: the sink
 * All records are read, in order; a position lies behind the last record that was handed out.
 """
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from runstream_schemas.errors import CorruptDataError, UnsupportedFormatError
+from runstream_schemas.scanning import Extent, Scan, scan
 from runstream_schemas.segment import (
     DROP_REASONS,
     HEADER_SIZE,
     LOCK_NAME,
     Hole,
     Record,
-    Scan,
     SegmentHeader,
     is_segment_name,
-    scan,
     segment_name,
     unpack_header,
 )
 
-__all__ = ["Chunk", "JournalReader", "Position", "journal_names", "segment_indices"]
+__all__ = ["Chunk", "JournalReader", "Position", "has_writer", "journal_names", "segment_indices"]
 
 _LEAST_WINDOW: Final = 64 << 10
 
@@ -53,6 +53,8 @@ class Chunk(NamedTuple):
     """Behind what was read."""
     drops: dict[tuple[int, str], int]
     """By (segment, reason): events that the writer dropped, where the count is not 0 and was not told before."""
+    late: bool = False
+    """The next event was emitted after what the reader was to stop at."""
 
 
 def journal_names(journals: Path) -> list[str]:
@@ -73,6 +75,27 @@ def segment_indices(journal: Path) -> list[int]:
         return []
 
 
+def has_writer(journal: Path) -> bool:
+    """Whether a journal is living."""
+    try:
+        lock = os.open(journal / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        return _is_held(lock)
+    finally:
+        os.close(lock)
+
+
+def _is_held(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(lock, fcntl.LOCK_UN)
+    return False
+
+
 def _is_journal_name(name: str) -> bool:
     return len(name) == 32 and set(name) <= set("0123456789abcdef")
 
@@ -80,14 +103,18 @@ def _is_journal_name(name: str) -> bool:
 class JournalReader:
     """Follows one journal.  Not thread-safe; blocking, to be called off the event loop."""
 
-    def __init__(self, path: Path, position: Position | None = None) -> None:
+    def __init__(self, path: Path, position: Position | None = None, until: int | None = None) -> None:
+        """With ``until`` (nanoseconds since the epoch) it stops before the first event that was emitted later."""
         self.path = path
+        self.until = until
         self.producer_id = bytes.fromhex(path.name)
         self.position = position or Position()
         self._descriptor = -1
         self._opened = -1
         self._lock = -1
         self._window = _LEAST_WINDOW
+        self._unsynced = False
+        self._unused: list[tuple[int, int]] = []
         self._told: dict[tuple[int, str], int] = {}
 
     def read(self, limit: int) -> Chunk:
@@ -99,13 +126,10 @@ class JournalReader:
         living = self.is_living()  # asked first: what a writer wrote before it died is then seen below
         if not self._open():
             return self._without_segment(living=living)
-        page = os.pread(self._descriptor, HEADER_SIZE, 0)
-        try:
-            header = self._checked_header(page)
-        except UnsupportedFormatError:
-            raise
-        except CorruptDataError:
-            return self._with_damaged_header(page, living=living)
+        page = os.pread(self._descriptor, HEADER_SIZE, 0)  # before the records: a seal says that they are all there
+        header = self._header(page)
+        if header is not None and (header.producer_id, header.index) != (self.producer_id, self.position.segment):
+            return self._with_foreign_segment(page, living=living)
         return self._read_segment(header, limit, living=living)
 
     def is_living(self) -> bool:
@@ -115,17 +139,13 @@ class JournalReader:
                 self._lock = os.open(self.path / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
             except FileNotFoundError:
                 return False
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        fcntl.flock(self._lock, fcntl.LOCK_UN)
-        return False
+        return _is_held(self._lock)
 
     def sync(self) -> None:
         """Put on the disk what was read from the present segment, so that a consumer never knows more than the disk."""
-        if self._descriptor >= 0:
+        if self._descriptor >= 0 and self._unsynced:
             os.fdatasync(self._descriptor)
+            self._unsynced = False
 
     def close(self) -> None:
         """Sync and close the files.  The reader may be used again.  Raises OSError."""
@@ -135,11 +155,15 @@ class JournalReader:
         self._close_segment()
 
     def trim(self) -> None:
-        """Give back the room that a dead writer had preallocated and not used.  Raises OSError."""
-        if self.position.done:
-            path = self.path / segment_name(self.position.segment)
-            if path.exists() and path.stat().st_size > self.position.offset:
-                os.truncate(path, self.position.offset)
+        """Give back the room that a dead writer had preallocated and not used, as far as this reader came through it.
+
+        Raises OSError.
+        """
+        while self._unused:
+            index, used = self._unused[-1]
+            with contextlib.suppress(FileNotFoundError):
+                os.truncate(self.path / segment_name(index), used)
+            self._unused.pop()
 
     def _open(self) -> bool:
         """Open the segment of the position; False if it does not exist."""
@@ -161,58 +185,55 @@ class JournalReader:
                 os.close(self._descriptor)
                 self._descriptor = self._opened = -1
 
-    def _checked_header(self, page: bytes) -> SegmentHeader:
-        header = unpack_header(page)
-        if (header.producer_id, header.index) != (self.producer_id, self.position.segment):
-            raise CorruptDataError(f"the segment in {self.path} belongs to another journal or place")
-        return header
+    def _header(self, page: bytes) -> SegmentHeader | None:
+        """The segment's header; None if it is damaged, which does not keep anybody from the records."""
+        try:
+            return unpack_header(page)
+        except UnsupportedFormatError:
+            raise
+        except CorruptDataError:
+            return None
 
-    def _read_segment(self, header: SegmentHeader, limit: int, *, living: bool) -> Chunk:
+    def _read_segment(self, header: SegmentHeader | None, limit: int, *, living: bool) -> Chunk:
         position = self.position
-        final = bool(header.end) or not living
         size = os.fstat(self._descriptor).st_size
-        stop = min(header.end, size) if header.end else size
-        found, room = self._scan(max(stop - position.offset, 0), limit, final=final)
-        next_seq = position.next_seq
-        if found.records:
-            next_seq = found.records[-1].seq + 1
-        if found.holes:
-            next_seq = max(next_seq, found.holes[-1].last + 1)
-        self.position = position._replace(offset=position.offset + found.consumed, next_seq=next_seq)
-        if final and found.consumed == room:
-            self._leave(header)
-        return Chunk(found.records, found.holes, self.position, self._news_of_drops(header))
+        end = header.end if header else 0
+        extent = Extent(min(end, size) if end else size, end, bool(end) or not living)
+        found = self._scan(extent, limit)
+        self._unsynced |= bool(found.records or found.holes)
+        self.position = position._replace(offset=found.offset, next_seq=found.next_seq)
+        if found.ended:
+            self._leave(header, size)
+        return Chunk(found.records, found.holes, self.position, self._news_of_drops(header), found.late)
 
-    def _scan(self, room: int, limit: int, *, final: bool) -> tuple[Scan, int]:
-        """Scan a window of the ``room`` bytes from the position on; a window that decides nothing grows."""
-        offset, seq = self.position.offset, self.position.next_seq
-        expected = seq if seq >= 0 else None
-        window = min(self._window, room)
-        while True:
-            buffer = os.pread(self._descriptor, window, offset)
-            whole = window == room
-            found = scan(buffer, expected, final=final and whole)
-            if found.consumed or whole or not (final or found.needed > window):
-                break
-            window = min(max(found.needed, window * 4), room)
-        full = found.consumed > window // 2
-        self._window = min(self._window * 2, max(limit, _LEAST_WINDOW)) if full else _LEAST_WINDOW
-        return found, room
+    def _scan(self, extent: Extent, limit: int) -> Scan:
+        """Look at what comes next, in a window that grows while there is much and shrinks when there is not."""
+        start, window = self.position.offset, self._window
+        found = scan(self._pread, start, self.position.next_seq, extent, window, self.until)
+        full = found.offset - start > window // 2
+        self._window = min(window * 2, max(limit, _LEAST_WINDOW)) if full else _LEAST_WINDOW
+        return found
 
-    def _leave(self, header: SegmentHeader) -> None:
+    def _pread(self, size: int, offset: int) -> bytes:
+        return os.pread(self._descriptor, size, offset)
+
+    def _leave(self, header: SegmentHeader | None, size: int) -> None:
         """The segment is read to its end: go on in the next one, or be done."""
-        if header.end and not header.following:
-            self.position = self.position._replace(done=True)
-        elif header.end:
-            self.position = self.position._replace(segment=header.following, offset=HEADER_SIZE)
+        position = self.position
+        if header and header.end and not header.following:
+            self.position = position._replace(done=True)
+        elif header and header.following > header.index:
+            self.position = position._replace(segment=header.following, offset=HEADER_SIZE)
         else:
-            self._skip_to_later_segment()
+            if size > position.offset:
+                self._unused.append((position.segment, position.offset))
+            self._skip_to_later_segment(position.next_seq)
 
-    def _skip_to_later_segment(self) -> None:
-        """Go to the next segment that exists; the seq it begins with is then not known.  Be done if there is none."""
+    def _skip_to_later_segment(self, next_seq: int) -> None:
+        """Go to the next segment that exists; be done if there is none."""
         later = [index for index in segment_indices(self.path) if index > self.position.segment]
         if later:
-            self.position = Position(later[0], HEADER_SIZE, -1)
+            self.position = Position(later[0], HEADER_SIZE, next_seq)
         else:
             self.position = self.position._replace(done=True)
 
@@ -220,18 +241,20 @@ class JournalReader:
         """The position's segment is gone: freed, or prepared in vain by a writer that died."""
         before = self.position
         if not living or any(index > before.segment for index in segment_indices(self.path)):
-            self._skip_to_later_segment()
+            self._skip_to_later_segment(-1)
         return Chunk([], [], self.position, {})
 
-    def _with_damaged_header(self, page: bytes, *, living: bool) -> Chunk:
-        """Nothing in this segment can be trusted.  It is left once nothing more can come."""
+    def _with_foreign_segment(self, page: bytes, *, living: bool) -> Chunk:
+        """Another journal's segment, or another one of this journal's.  It is left once nothing more can come."""
         before = self.position
         self._without_segment(living=living)
         if self.position == before or before.next_seq < 0:
             return Chunk([], [], self.position, {})
         return Chunk([], [Hole(before.next_seq, before.next_seq, "corrupt", page)], self.position, {})
 
-    def _news_of_drops(self, header: SegmentHeader) -> dict[tuple[int, str], int]:
+    def _news_of_drops(self, header: SegmentHeader | None) -> dict[tuple[int, str], int]:
+        if header is None:
+            return {}
         counts = {(header.index, reason): count for reason, count in zip(DROP_REASONS, header.drops, strict=True)}
         news = {key: count for key, count in counts.items() if count and self._told.get(key) != count}
         self._told.update(news)

@@ -38,8 +38,8 @@ class QueueSource:
     """Reads all journals of a queue directory, living and dead.
 
     With ``register=False`` nothing is written to the queue directory: no consumer is registered, nothing is
-    acknowledged or trimmed.  With ``until`` (nanoseconds since the epoch) a journal ends at its first event that was
-    emitted later.
+    acknowledged or trimmed.  With ``until`` (nanoseconds since the epoch) a journal ends before its first event that
+    was emitted later.
     """
 
     def __init__(self, directory: Path, *, register: bool = True, until: int | None = None) -> None:
@@ -52,6 +52,7 @@ class QueueSource:
         self._positions: dict[str, str] = {}
         self._readers: dict[str, JournalReader] = {}
         self._ended: set[str] = set()
+        self._finished: dict[str, JournalReader] = {}
         self._acknowledged: dict[str, int] = {}
         self._listed = -1
         self._limited = False
@@ -84,9 +85,13 @@ class QueueSource:
         for reader in self._readers.values():
             reader.close()
         self._readers.clear()
+        self._finished.clear()
+        self._acknowledged.clear()
         self._positions = dict(positions)
         self._ended = {name for name, text in positions.items() if parse_position(text).done}
         self._listed = -1
+        if self._register and positions:
+            self._acknowledge_again()
 
     def _open(self, consumer: str) -> None:
         if not self._journals.is_dir() and not self._register:
@@ -94,7 +99,7 @@ class QueueSource:
                 f"{self.directory} is no queue directory (it has no journals); check --stream"
             )
         self._journals.mkdir(parents=True, exist_ok=True)
-        self.name = f"queue:{queue_id(self.directory)}"
+        self.name = f"queue:{queue_id(self.directory, make=self._register)}"
         if self._register:
             self._consumer = self.directory / "consumers" / consumer
             self._consumer.mkdir(parents=True, exist_ok=True)
@@ -120,7 +125,7 @@ class QueueSource:
         for name in journal_names(self._journals):
             if name not in self._ended and name not in self._readers:
                 position = parse_position(self._positions.get(name, ""))
-                self._readers[name] = JournalReader(self._journals / name, position)
+                self._readers[name] = JournalReader(self._journals / name, position, self._until)
         self._listed = changed if settled else -1
 
     def _drain(self, name: str, reader: JournalReader, delivery: Delivery, limit: int) -> None:
@@ -136,7 +141,7 @@ class QueueSource:
                 _log.error("a journal is left unread", journal=name, reason=str(error))
                 break
             self._take(reader, chunk, delivery)
-            if chunk.position.done or self._is_late(chunk):
+            if chunk.position.done or chunk.late:
                 self._end(name, reader)
             elif chunk.position == at:
                 break
@@ -156,26 +161,55 @@ class QueueSource:
         for (segment, reason), count in chunk.drops.items():
             delivery.losses[reader.producer_id, segment, reason] = min(count, _MOST_LOST)
 
-    def _is_late(self, chunk: Chunk) -> bool:
-        return self._until is not None and bool(chunk.records) and chunk.records[-1].emit_ts > self._until
-
     def _end(self, name: str, reader: JournalReader) -> None:
         self._ended.add(name)
         self._readers.pop(name, None)
         reader.close()
+        if self._register and reader.position.done:
+            self._finished[name] = reader
 
     def _committed(self, delivery: Delivery) -> None:
         if not self._register:
             return
         for name, (_, text) in delivery.positions.items():
             position = parse_position(text)
-            first = APPLIED_ENTIRELY if position.done else position.segment
-            if self._acknowledged.get(name, 0) != first:
-                (self._consumer / name).write_text(str(first))
+            first = _first_unapplied(position)
+            if self._acknowledged.get(name) != first:
+                self._acknowledge(name, first)
                 self._acknowledged[name] = first
             if position.done:
-                JournalReader(self._journals / name, position).trim()
                 self._acknowledged.pop(name, None)
+                reader = self._finished.pop(name, None)
+                if reader is not None:
+                    reader.trim()
+
+    def _acknowledge(self, name: str, first: int) -> None:
+        """Renamed into place: a producer that reads half a number would believe that its quota is used up."""
+        fresh = self._consumer / f"{name}.new"
+        self._consumer.mkdir(parents=True, exist_ok=True)  # somebody may have removed the consumer
+        fresh.write_text(str(first))
+        fresh.rename(self._consumer / name)
+
+    def _acknowledge_again(self) -> None:
+        """After a crash between a commit and its acknowledgement: nothing new need come that would make up for it."""
+        self._consumer.mkdir(parents=True, exist_ok=True)
+        told = _sizes(self._consumer)
+        for name in set(journal_names(self._journals)) & self._positions.keys():
+            first = _first_unapplied(parse_position(self._positions[name]))
+            text = str(first)
+            if told.get(name) != len(text) or (
+                name not in self._ended and (self._consumer / name).read_text(errors="replace") != text
+            ):
+                self._acknowledge(name, first)
+
+
+def _first_unapplied(position: Position) -> int:
+    return APPLIED_ENTIRELY if position.done else position.segment
+
+
+def _sizes(directory: Path) -> dict[str, int]:
+    with os.scandir(directory) as entries:
+        return {entry.name: entry.stat().st_size for entry in entries}
 
 
 def parse_position(text: str) -> Position:
@@ -191,13 +225,17 @@ def format_position(position: Position) -> str:
     return f"{position.segment}:{position.offset}:{position.next_seq}:{int(position.done)}"
 
 
-def queue_id(directory: Path) -> str:
-    """The queue's identity, which stays when the directory is moved; made by whoever asks first."""
+def queue_id(directory: Path, *, make: bool = True) -> str:
+    """The queue's identity, which stays when the directory is moved; made by whoever asks first.
+
+    Where it is not to be made, the directory stands for it.
+    """
     path = directory / "id"
     try:
         return path.read_text().strip()
     except FileNotFoundError:
-        pass
+        if not make:
+            return str(directory.absolute())
     fresh = directory / f"id.{uuid.uuid4().hex}"
     fresh.write_text(uuid.uuid4().hex)
     try:

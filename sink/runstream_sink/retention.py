@@ -4,6 +4,7 @@ A segment is freed when every registered consumer has applied it and it is older
 queue is larger than the retention's size (oldest first).  A journal whose segments are all freed and whose writer is
 gone is removed, and its name noted.  Staged bytes go when they are older than every segment that is left: a segment
 that names them was being written when they were staged, or later.  While no consumer is registered nothing is freed.
+What a process left behind that was killed while it made its journal goes too.  Several sinks may free at once.
 """
 
 import contextlib
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from runstream_schemas.errors import CorruptDataError
-from runstream_schemas.reader import JournalReader, journal_names, segment_indices
+from runstream_schemas.reader import has_writer, journal_names, segment_indices
 from runstream_schemas.segment import HEADER_SIZE, segment_name, unpack_header
 
 __all__ = ["Freed", "free", "removed_journals"]
@@ -38,7 +39,7 @@ class _Segment(NamedTuple):
     modified: float
     size: int
     journal: str
-    index: int
+    number: int
     applied: bool
 
 
@@ -54,10 +55,11 @@ def free(queue: Path, max_age: float, max_bytes: int, now: float | None = None) 
     freed, freed_bytes = [], 0
     for segment in segments:
         if segment.applied and (now - segment.modified > max_age or freed_bytes < excess):
-            (journals / segment.journal / segment_name(segment.index)).unlink()
+            (journals / segment.journal / segment_name(segment.number)).unlink(missing_ok=True)
             freed.append(segment)
             freed_bytes += segment.size
     removed = sum(_remove_if_empty(queue, name, consumers) for name in {segment.journal for segment in freed})
+    _remove_unborn(journals, now - _STAGING_GRACE)
     staged, staged_bytes = _free_staged(queue / "staging", _oldest(journals, now) - _STAGING_GRACE)
     return Freed(len(freed), removed, staged, freed_bytes + staged_bytes)
 
@@ -79,8 +81,9 @@ def _segments(journals: Path, consumers: list[Path]) -> Iterator[_Segment]:
     for name in journal_names(journals):
         first = min(_acknowledged(consumer / name) for consumer in consumers)
         for index in segment_indices(journals / name):
-            status = (journals / name / segment_name(index)).stat()
-            yield _Segment(status.st_mtime, status.st_size, name, index, index < first)
+            with contextlib.suppress(FileNotFoundError):
+                status = (journals / name / segment_name(index)).stat()
+                yield _Segment(status.st_mtime, status.st_size, name, index, index < first)
 
 
 def _oldest(journals: Path, now: float) -> float:
@@ -88,29 +91,47 @@ def _oldest(journals: Path, now: float) -> float:
     oldest = now
     for name in journal_names(journals):
         for index in segment_indices(journals / name)[:1]:
-            path = journals / name / segment_name(index)
-            with contextlib.suppress(CorruptDataError), path.open("rb") as file:
-                oldest = min(oldest, unpack_header(file.read(HEADER_SIZE)).created / 1e9)
+            with contextlib.suppress(FileNotFoundError):
+                oldest = min(oldest, _created(journals / name / segment_name(index)))
     return oldest
 
 
+def _created(path: Path) -> float:
+    """When a segment was made; the beginning of time where it does not say, so that what it may name is kept."""
+    with path.open("rb") as file:
+        try:
+            return unpack_header(file.read(HEADER_SIZE)).created / 1e9
+        except CorruptDataError:
+            return 0.0
+
+
 def _acknowledged(path: Path) -> int:
+    """Index of the first segment that a consumer has not applied; 0, which keeps all, where the file does not say."""
     try:
-        return int(path.read_text() or 0)
-    except FileNotFoundError:
+        text = path.read_text(encoding="ascii")
+    except (FileNotFoundError, UnicodeDecodeError):
         return 0
+    return int(text) if text.isdecimal() else 0
 
 
 def _remove_if_empty(queue: Path, name: str, consumers: list[Path]) -> bool:
     journal = queue / "journals" / name
-    if segment_indices(journal) or JournalReader(journal).is_living():
+    if segment_indices(journal) or has_writer(journal):
         return False
     with (queue / _REMOVED).open("a") as file:
         file.write(f"{name}\n")
-    shutil.rmtree(journal)
+    shutil.rmtree(journal, ignore_errors=True)
     for consumer in consumers:
         (consumer / name).unlink(missing_ok=True)
     return True
+
+
+def _remove_unborn(journals: Path, before: float) -> None:
+    """Journals that were being made when their process was killed, and that nobody has touched since."""
+    for path in journals.glob("*.new"):
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_mtime < before and not has_writer(path):
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _free_staged(staging: Path, before: float) -> tuple[int, int]:

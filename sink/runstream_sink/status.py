@@ -8,13 +8,14 @@ everything is backlog.
 import fcntl
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from msgspec import Struct
 
-from runstream_schemas.errors import CorruptDataError, EnvironmentUnavailableError
-from runstream_schemas.reader import Chunk, JournalReader, Position, journal_names, segment_indices
+from runstream_schemas.errors import CorruptDataError, EnvironmentUnavailableError, UnsupportedFormatError
+from runstream_schemas.reader import Chunk, JournalReader, Position, has_writer, journal_names, segment_indices
 from runstream_schemas.segment import DROP_REASONS, HEADER_SIZE, SegmentHeader, segment_name, unpack_header
 from runstream_sink.location import StoreLocation
 from runstream_sink.query.operations import count_dead_letters, list_losses, list_positions
@@ -164,7 +165,7 @@ def _header(page: bytes) -> SegmentHeader | None:
 
 def _journal(path: Path, extent: _Extent, position: Position | None) -> JournalStatus:
     position = position or Position()
-    living = JournalReader(path).is_living()
+    living = has_writer(path)
     on_disk = sum(segment.size for segment in extent.values())
     first = None if position.done else _first_record(path, position)
     if first is None:
@@ -223,7 +224,10 @@ def _chunks(path: Path, position: Position, limit: int) -> Iterable[Chunk]:
     try:
         while not reader.position.done:
             before = reader.position
-            chunk = reader.read(limit)
+            try:
+                chunk = reader.read(limit)
+            except UnsupportedFormatError:  # a newer version's, which nobody here can read
+                return
             yield chunk
             if chunk.position == before:
                 return
@@ -241,10 +245,9 @@ def _consumer(path: Path, extents: Mapping[str, _Extent]) -> ConsumerStatus:
     segments, size, last = 0, 0, 0.0
     for name, extent in extents.items():
         first = 0
-        acknowledgement = path / name
-        if acknowledgement.exists():
-            first = int(acknowledgement.read_text() or 0)
-            last = max(last, acknowledgement.stat().st_mtime)
+        with suppress(FileNotFoundError, ValueError):
+            last = max(last, (path / name).stat().st_mtime)
+            first = int((path / name).read_text())
         behind = [segment.size for index, segment in extent.items() if index >= first]
         segments, size = segments + len(behind), size + sum(behind)
     return ConsumerStatus(path.name, segments, size, int(last * 1000) or None)

@@ -1,0 +1,136 @@
+"""A journal on the disk: its directory, its lock, and its segment files, made and mapped."""
+
+import contextlib
+import os
+import time
+from pathlib import Path
+from struct import Struct
+from typing import Final
+
+from runstream.filesystem import Buffer, Filesystem
+from runstream_schemas.segment import (
+    DROP_REASONS,
+    HEADER_SIZE,
+    LOCK_NAME,
+    SEAL_OFFSET,
+    STATE_OFFSET,
+    drop_offset,
+    pack_header,
+    pack_seal,
+    segment_name,
+)
+
+__all__ = ["JournalDirectory", "Segment"]
+
+_pack_count: Final = Struct("<Q").pack
+
+
+class Segment:
+    """One segment file, mapped."""
+
+    __slots__ = ("buffer", "capacity", "descriptor", "drops", "end", "following", "index")
+
+    def __init__(self, index: int, capacity: int, descriptor: int, buffer: Buffer) -> None:
+        self.index = index
+        self.capacity = capacity
+        self.descriptor = descriptor
+        self.buffer = buffer
+        self.drops = dict.fromkeys(DROP_REASONS, 0)
+        self.end = 0
+        """Offset behind the last record, once the writer has left."""
+        self.following: Segment | None = None
+
+    def seal(self) -> None:
+        """Note that nothing is written behind ``end`` any more, and where the journal goes on."""
+        state, check = pack_seal(self.end, self.following.index if self.following is not None else 0)
+        self.buffer[STATE_OFFSET : STATE_OFFSET + len(state)] = state
+        self.buffer[SEAL_OFFSET : SEAL_OFFSET + len(check)] = check
+
+    def count_drop(self, reason: str) -> None:
+        """Count a dropped event in the header page."""
+        self.drops[reason] += 1
+        offset = drop_offset(reason)
+        stored = -1
+        while stored != self.drops[reason]:  # a signal handler may count one between the two steps
+            stored = self.drops[reason]
+            self.buffer[offset : offset + 8] = _pack_count(stored)
+
+
+class JournalDirectory:
+    """A journal's place on the disk: made under a temporary name, locked, filled, then renamed."""
+
+    def __init__(self, journals: Path, consumers: Path, filesystem: Filesystem) -> None:
+        self.producer_id = os.urandom(16)
+        self.name = self.producer_id.hex()
+        self._journals = journals
+        self._consumers = consumers
+        self._filesystem = filesystem
+        self._path = journals / f"{self.name}.new"
+        filesystem.make_directory(self._path)
+        try:
+            self._lock = filesystem.lock(self._path / LOCK_NAME)
+        except BaseException:
+            self._remove()
+            raise
+
+    def publish(self) -> None:
+        """Let readers see the journal."""
+        target = self._journals / self.name
+        self._filesystem.rename(self._path, target)
+        self._path = target
+
+    def create_segment(self, index: int, capacity: int) -> Segment:
+        """Make a segment file; readers see it whole or not at all.  Raises OSError."""
+        final = self._path / segment_name(index)
+        made = final.with_suffix(".new")
+        descriptor, buffer = self._filesystem.allocate(made, capacity)
+        try:
+            buffer[0:HEADER_SIZE] = pack_header(self.producer_id, index, capacity, time.time_ns())
+            self._filesystem.rename(made, final)
+        except BaseException:
+            buffer.close()
+            self._filesystem.close(descriptor)
+            with contextlib.suppress(OSError):
+                self._filesystem.remove(made)
+            raise
+        return Segment(index, capacity, descriptor, buffer)
+
+    def remove_segment(self, index: int) -> None:
+        """Remove a segment that was prepared in vain."""
+        self._filesystem.remove(self._path / segment_name(index))
+
+    def applied(self) -> int:
+        """Index of the first segment that not every registered consumer has applied; 0 while none is registered."""
+        return min(
+            (_number(text) for text in self._filesystem.read_texts(self._consumers, self.name)),
+            default=0,
+        )
+
+    def sync(self) -> None:
+        """Wait until the directory's entries are on the disk."""
+        self._filesystem.sync_directory(self._path)
+        self._filesystem.sync_directory(self._journals)
+
+    def release(self) -> None:
+        """Let readers know that no writer is left."""
+        lock, self._lock = self._lock, -1
+        if lock >= 0:
+            self._filesystem.close(lock)
+
+    def discard(self) -> None:
+        """Leave nothing behind of a journal that could not be made: whoever logs tries again and again."""
+        with contextlib.suppress(OSError):
+            self.release()
+        self._remove()
+
+    def _remove(self) -> None:
+        for name in (segment_name(0), LOCK_NAME):
+            with contextlib.suppress(OSError):
+                self._filesystem.remove(self._path / name)
+        with contextlib.suppress(OSError):
+            self._filesystem.remove_directory(self._path)
+
+
+def _number(text: str) -> int:
+    """What a consumer acknowledged; 0, which keeps everything, where that cannot be read."""
+    return int(text) if text.isascii() and text.isdecimal() else 0
