@@ -10,6 +10,8 @@ from runstream.run import Run
 class Name(str):
     """What stands for a run: only its identity counts."""
 
+    __slots__ = ()
+
 
 def run(name: str) -> Run:
     """A run."""

@@ -267,7 +267,7 @@ def test_a_param_of_this_process_cannot_be_changed(pipeline: Pipeline) -> None:
     with runstream.start_run() as run:
         runstream.log_param("p", 1)
         runstream.log_param("p", "1")
-        with pytest.raises(ParamConflictError, match="'p'.*'1'.*'2'"):
+        with pytest.raises(ParamConflictError, match=r"'p'.*'1'.*'2'"):
             runstream.log_params({"q": 1, "p": 2})
     pipeline.drain()
     assert pipeline.run(run.run_id).params == {"p": "1"}

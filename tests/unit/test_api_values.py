@@ -1,4 +1,4 @@
-"""What is logged comes back: rows through the sink and `load_table`, metric values bit for bit, artifacts byte by byte."""
+"""What is logged comes back: rows by `load_table`, metric values bit for bit, artifacts byte by byte."""
 
 import asyncio
 import datetime

@@ -1,7 +1,6 @@
 """The client: counts, quota and policies, flush, close and reopen, settings that change, disks that refuse."""
 
 import errno
-import os
 import shutil
 import threading
 import time
@@ -231,13 +230,13 @@ def test_a_full_disk_drops_and_counts_and_leaks_nothing(client: Client) -> None:
     """No exception, one try a second, no descriptor or directory left; then all goes on."""
     queue = client.config.queue
     disk(client).refuse = True
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     for step in range(50):
         client._open_failed_at = 0.0  # as if the second had passed
         client.emit(metric(step))
     assert client.stats()["dropped"]["disk"] == 50
     assert not client.flush(1)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
     assert list((queue / "journals").iterdir()) == []
     disk(client).refuse = False
     client._open_failed_at = 0.0
