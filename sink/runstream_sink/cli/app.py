@@ -58,7 +58,10 @@ app.command("demo", context_settings={"allow_extra_args": True, "ignore_unknown_
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run a command line, the command's name first; returns the exit code.  Raises ImportError for a missing extra."""
+    """Run a command line, the command's name first; returns the exit code.  Raises ImportError for a missing extra.
+
+    (Typer makes a SystemExit of a broken pipe.)
+    """
     try:
         code = app(list(arguments), prog_name="runstream", standalone_mode=False)
         sys.stdout.flush()
@@ -66,7 +69,9 @@ def run(arguments: Sequence[str]) -> int:
         raise
     except (KeyboardInterrupt, typer.Abort):
         return Exit.INTERRUPTED
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit) as error:
+        if not isinstance(error.__context__ or error, BrokenPipeError):
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at exit does not fail again
         return Exit.PIPE
     except _USAGE_ERROR as error:

@@ -33,9 +33,11 @@ _SHOWN: Any = 512
 
 def list_(
     store: StoreOption = None,
-    reason: Annotated[str | None, typer.Option("--reason", help="Only those with this reason.")] = None,
+    reason: Annotated[
+        str | None, typer.Option("--reason", metavar="REASON", help="Only those with this reason.")
+    ] = None,
     retried: Annotated[bool, typer.Option("--retried", help="Also those that were retried.")] = False,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="The most letters to list.")] = 1000,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="The most letters to list.")] = 1000,
     json: JsonOption = False,
 ) -> int:
     """List dead letters: events that could not be decoded or applied."""

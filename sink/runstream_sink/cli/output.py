@@ -1,6 +1,7 @@
 """What commands print: JSON, and tables for people.  Only data goes to standard output."""
 
 import datetime
+import io
 import math
 import sys
 from collections.abc import Iterable, Sequence
@@ -44,18 +45,24 @@ def note(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str = "") -> None:
-    """A table of texts; None is an empty cell."""
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A table of texts, with a header unless all ``columns`` are empty; None is an empty cell."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, title=title or None, title_justify="left", header_style="bold", pad_edge=False)
+    table = Table(box=None, header_style="bold", pad_edge=False, show_header=any(columns))
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text("" if cell is None else clean(str(cell))) for cell in row))
-    Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False, soft_wrap=False).print(table)
+    if sys.stdout.isatty():
+        Console(highlight=False).print(table)
+        return
+    console = Console(width=_WIDE, file=io.StringIO(), highlight=False)
+    with console.capture() as capture:
+        console.print(table)
+    lines(line.rstrip() for line in capture.get().splitlines())
 
 
 def clean(text: str) -> str:

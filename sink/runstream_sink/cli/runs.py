@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["compare", "list_", "show"]
 
 _PAGE = 500
+_SHORTEST = 8
 _RUN = Annotated[str, typer.Argument(metavar="RUN", help="The run's id, or enough of its beginning.")]
 _RUNS = Annotated[list[str], typer.Argument(metavar="RUN...", help="Ids of runs, or enough of their beginnings.")]
 
@@ -27,8 +28,10 @@ _RUNS = Annotated[list[str], typer.Argument(metavar="RUN...", help="Ids of runs,
 def list_(
     store: StoreOption = None,
     experiment: Annotated[str | None, typer.Option("--experiment", metavar="NAME", help="Name or id.")] = None,
-    status: Annotated[str | None, typer.Option("--status", help=f"One of {', '.join(RUN_STATUSES)}.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="The most runs to list.")] = 100,
+    status: Annotated[
+        str | None, typer.Option("--status", metavar="STATUS", help=f"One of {', '.join(RUN_STATUSES)}.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="The most runs to list.")] = 100,
     json: JsonOption = False,
 ) -> int:
     """List runs that are not deleted, the newest first."""
@@ -61,7 +64,7 @@ def compare(runs: _RUNS, store: StoreOption = None, json: JsonOption = False) ->
         output.print_json(_comparison(compared))
     else:
         rows = [*_head(compared.runs), *_compared("param", compared.params), *_compared("metric", compared.metrics)]
-        output.print_table(("", "", "", *(run.run_id[:8] for run in compared.runs)), rows)
+        output.print_table(("", "", "run", *_short([run.run_id for run in compared.runs])), rows)
     return Exit.OK
 
 
@@ -135,6 +138,12 @@ def _print_run(run: Run, tables: list[Table], artifacts: list[Artifact]) -> None
         if rows:
             output.lines([""])
             output.print_table(columns, rows)
+
+
+def _short(run_ids: list[str]) -> list[str]:
+    """The beginnings of ids, as long as they must be to tell them apart."""
+    length = next((n for n in range(_SHORTEST, 32) if len({i[:n] for i in run_ids}) == len(set(run_ids))), 32)
+    return [run_id[:length] for run_id in run_ids]
 
 
 def _differ(values: list[Any]) -> bool:

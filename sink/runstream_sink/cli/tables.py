@@ -49,7 +49,7 @@ def list_(run: _RUN, store: StoreOption = None, json: JsonOption = False) -> int
 def export(
     run: _RUN,
     table: Annotated[str, typer.Argument(metavar="TABLE", help="The table's name; x, x.csv and x.json are the same.")],
-    form: Annotated[Format, typer.Option("--format", help="What to write.")],
+    form: Annotated[Format, typer.Option("--format", metavar="|".join(Format), help="What to write.")],
     target: Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="Where to; - is standard output.")],
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,

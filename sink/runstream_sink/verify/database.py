@@ -1,6 +1,7 @@
 """What the database says, against itself."""
 
 from collections.abc import Callable
+from contextlib import aclosing
 from itertools import groupby
 from typing import Final
 
@@ -14,6 +15,8 @@ from runstream_sink.store.protocol import Row, StoreReader
 from runstream_sink.verify.report import Collector
 
 __all__ = ["Seen", "check_facts", "check_metrics", "check_seen", "read_seen"]
+
+_ORDER_SIZE: Final = 32
 
 Seen = dict[str, IntervalSet]
 """By producer, in hexadecimal."""
@@ -45,13 +48,15 @@ async def check_facts(reader: StoreReader, collector: Collector) -> None:
     for table, column, count, example in await reader.fetch("verify_references"):
         if count:
             collector.add("reference", f"table {table}", f"{column}: {count} have no row, such as {example}")
-    async for rows in reader.stream("verify_tables"):
-        for row in rows:
-            _check_table(collector, row)
-    for kind, query, tell in _RULES:
-        async for rows in reader.stream(query):
+    async with aclosing(reader.stream("verify_tables")) as pages:
+        async for rows in pages:
             for row in rows:
-                collector.add(kind, *tell(row))
+                _check_table(collector, row)
+    for kind, query, tell in _RULES:
+        async with aclosing(reader.stream(query)) as pages:
+            async for rows in pages:
+                for row in rows:
+                    collector.add(kind, *tell(row))
 
 
 def _check_table(collector: Collector, row: Row) -> None:
@@ -66,17 +71,19 @@ def _check_table(collector: Collector, row: Row) -> None:
 
 async def check_metrics(reader: StoreReader, collector: Collector) -> None:
     """No point twice, none missing in the middle, and the latest one is the latest."""
-    async for rows in reader.stream("verify_metric_events"):
-        for producer, seq, points, numbered in rows:
-            kind = "metric_missing" if points < numbered else "metric_twice"
-            detail = f"event {seq} has {points} points, numbered up to {numbered - 1}"
-            collector.add(kind, f"producer {producer}", detail)
+    async with aclosing(reader.stream("verify_metric_events")) as pages:
+        async for rows in pages:
+            for producer, seq, points, numbered in rows:
+                kind = "metric_missing" if points < numbered else "metric_twice"
+                detail = f"event {seq} has {points} points, numbered up to {numbered - 1}"
+                collector.add(kind, f"producer {producer}", detail)
     last: list[Row] = []
-    async for rows in reader.stream("verify_latest"):
-        groups = [list(group) for _, group in groupby([*last, *rows], key=lambda row: row[:2])]
-        last = groups.pop()
-        for group in groups:
-            _check_latest(collector, group)
+    async with aclosing(reader.stream("verify_latest")) as pages:
+        async for rows in pages:
+            groups = [list(group) for _, group in groupby([*last, *rows], key=lambda row: row[:2])]
+            last = groups.pop()
+            for group in groups:
+                _check_latest(collector, group)
     if last:
         _check_latest(collector, last)
 
@@ -109,17 +116,20 @@ async def read_seen(reader: StoreReader, collector: Collector) -> Seen:
     """What was seen, by producer; overlapping intervals and gaps are findings."""
     seen: Seen = {}
     expected: dict[str, int] = {}
-    async for rows in reader.stream("all_seen"):
-        for producer_id, first, last in rows:
-            producer = producer_id.hex()
-            before = expected.get(producer, 0)
-            if first < before:
-                collector.add("seen_overlap", f"producer {producer}", f"events {first} to {before - 1} are seen twice")
-            elif first > before:
-                detail = f"events {before} to {first - 1} ({first - before}) are missing, later ones were applied"
-                collector.add("seen_gap", f"producer {producer}", detail)
-            seen.setdefault(producer, IntervalSet()).add(first, max(first, last))
-            expected = {producer: max(last + 1, before)}  # rows come producer by producer
+    async with aclosing(reader.stream("all_seen")) as pages:
+        async for rows in pages:
+            for producer_id, first, last in rows:
+                producer = producer_id.hex()
+                before = expected.get(producer, 0)
+                if first < before:
+                    collector.add(
+                        "seen_overlap", f"producer {producer}", f"events {first} to {before - 1} are seen twice"
+                    )
+                elif first > before:
+                    detail = f"events {before} to {first - 1} ({first - before}) are missing, later ones were applied"
+                    collector.add("seen_gap", f"producer {producer}", detail)
+                seen.setdefault(producer, IntervalSet()).add(first, max(first, last))
+                expected = {producer: max(last + 1, before)}  # rows come producer by producer
     return seen
 
 
@@ -129,20 +139,29 @@ async def check_seen(reader: StoreReader, collector: Collector, seen: Seen) -> N
     for held in await list_positions(reader):
         if held.stream.startswith("queue:"):
             _check_position(collector, held.part, parse_position(held.position).next_seq, seen)
-    async for rows in reader.stream("verify_incidents"):
-        for row in rows:
-            _check_incident(collector, row, seen)
+    async with aclosing(reader.stream("verify_incidents")) as pages:
+        async for rows in pages:
+            for row in rows:
+                _check_incident(collector, row, seen)
     for loss in await list_losses(reader):
         detail = f"{loss.count} events were dropped: {loss.reason} (segment {loss.segment})"
         collector.know("dropped", f"producer {loss.producer_id}", detail, loss.count)
 
 
 async def _check_orders(reader: StoreReader, collector: Collector, seen: Seen) -> None:
-    async for rows in reader.stream("verify_orders"):
-        for what, order in rows:
-            _, producer_id, seq = origin_of(order)
-            if not _holds(seen, producer_id.hex(), seq, seq):
-                collector.add("unseen", f"producer {producer_id.hex()}", f"a {what} comes from event {seq}, never seen")
+    async with aclosing(reader.stream("verify_orders")) as pages:
+        async for rows in pages:
+            for what, order in rows:
+                _check_order(collector, what, order, seen, reader.location.text)
+
+
+def _check_order(collector: Collector, what: str, order: bytes, seen: Seen, store: str) -> None:
+    if len(order) != _ORDER_SIZE:
+        collector.add("database", store, f"the order of a {what} has {len(order)} bytes, not {_ORDER_SIZE}")
+        return
+    _, producer_id, seq = origin_of(order)
+    if not _holds(seen, producer_id.hex(), seq, seq):
+        collector.add("unseen", f"producer {producer_id.hex()}", f"a {what} comes from event {seq}, never seen")
 
 
 def _check_position(collector: Collector, journal: str, next_seq: int, seen: Seen) -> None:

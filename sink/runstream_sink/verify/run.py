@@ -1,6 +1,7 @@
 """All checks, one after the other, on one snapshot of the database."""
 
 import asyncio
+from contextlib import aclosing
 from pathlib import Path
 from typing import Final
 
@@ -80,12 +81,13 @@ class _Verification:
             found = [(row, check_artifact(self._root / row[0] / row[5], row[2], row[3], advance)) for row in rows]
             return [(row, problem) for row, problem in found if problem is not None]
 
-        async for rows in snapshot.stream("logical_artifacts"):
-            self.collector.checked["artifacts"] += len(rows)
-            for row, problem in await asyncio.to_thread(check, rows):
-                confirmed = await self._confirmed(row, problem) if self._running else problem
-                if confirmed is not None:
-                    self.collector.add(confirmed.kind, f"{row[0]}/{row[5]}", confirmed.detail)
+        async with aclosing(snapshot.stream("logical_artifacts")) as pages:
+            async for rows in pages:
+                self.collector.checked["artifacts"] += len(rows)
+                for row, problem in await asyncio.to_thread(check, rows):
+                    confirmed = await self._confirmed(row, problem) if self._running else problem
+                    if confirmed is not None:
+                        self.collector.add(confirmed.kind, f"{row[0]}/{row[5]}", confirmed.detail)
 
     async def _confirmed(self, row: Row, problem: Problem) -> Problem | None:
         """The problem, if it stays while the sink, which may be replacing the artifact just now, goes on."""
@@ -113,5 +115,6 @@ class _Verification:
                 self._done += part.length
                 self._progress("tables", self._done, total)
 
-        async for rows in snapshot.stream("all_parts"):
-            await asyncio.to_thread(check, rows)
+        async with aclosing(snapshot.stream("verify_parts")) as pages:
+            async for rows in pages:
+                await asyncio.to_thread(check, rows)

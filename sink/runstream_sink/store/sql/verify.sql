@@ -132,6 +132,12 @@ FROM tables AS t JOIN runs AS r ON r.id = t.run LEFT JOIN parts AS p ON p.tbl = 
 GROUP BY t.id
 HAVING t.rows <> coalesce(sum(p.rows), 0) OR t.parts < coalesce(max(p.number), 0) OR coalesce(sum(NOT p.closed), 0) > 1
 
+-- name: verify_parts
+-- Parts with their tables, each table's parts ascending.
+SELECT r.run_id, t.name, p.number, p.file, p.columns, p.types, p.length, p.rows, p.closed
+FROM parts AS p CROSS JOIN tables AS t ON t.id = p.tbl CROSS JOIN runs AS r ON r.id = t.run
+ORDER BY p.tbl, p.number
+
 -- name: verify_part_columns
 SELECT p.file, c.value
 FROM parts AS p CROSS JOIN json_each(p.columns) AS c
