@@ -17,6 +17,7 @@ __all__ = ["GROUP", "main"]
 GROUP: Final = "runstream.commands"
 _USAGE: Final = 2
 _MISSING: Final = 3
+_INTERRUPTED: Final = 130
 _OWN: Final = frozenset({"runstream", "runstream_schemas", "runstream_sink"})
 _INSTALL: Final = "pip install 'runstream[sink]'"
 
@@ -45,6 +46,8 @@ def _run(entry: EntryPoint, words: list[str]) -> int:
         if module is None:
             raise
         return _fail(_MISSING, f"the command {entry.name} needs {module}, which is not installed; run: {_INSTALL}")
+    except KeyboardInterrupt:  # while the command was being loaded
+        return _INTERRUPTED
 
 
 def _foreign_module(error: ImportError) -> str | None:

@@ -116,8 +116,11 @@ def test_a_replay_names_what_the_stream_no_longer_holds(pipeline: Pipeline, caps
     result = invoke(capsys, "replay", "--stream", pipeline.stream, "--store", tmp_path / "fresh")
     assert result.code == 1
     assert f"{journal.name}: events " in result.out
-    assert "are no longer there" in result.out
+    assert "are gone" in result.out
     assert invoke(capsys, "verify", tmp_path / "fresh").code == 1
+    document = invoke_json(capsys, "replay", "--stream", pipeline.stream, "--store", tmp_path / "other", code=1)
+    assert [lost["producer_id"] for lost in document["lost"]] == [journal.name]
+    assert document["events"] > 0
 
 
 def test_many_missing_intervals_are_counted() -> None:

@@ -92,6 +92,12 @@ def test_a_library_that_is_missing_at_a_call_is_named_as_well(
     assert "pip install" in capsys.readouterr().err
 
 
+def test_an_interrupt_while_a_command_is_loaded_ends_quietly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Impatience is no reason for a traceback."""
+    _plugin(tmp_path, monkeypatch, "raise KeyboardInterrupt\n", "frobnicate")
+    assert cli.main(["frobnicate"]) == 130
+
+
 def test_a_mistake_in_an_import_of_ours_is_not_called_a_missing_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

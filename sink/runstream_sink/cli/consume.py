@@ -1,6 +1,8 @@
 """``runstream sink``, ``replay`` and ``digest``."""
 
-from typing import Annotated, Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -8,6 +10,7 @@ from runstream_sink.cli import output
 from runstream_sink.cli.exits import Exit
 from runstream_sink.cli.options import (
     ArtifactsOption,
+    JsonOption,
     StoreArgument,
     StoreOption,
     StreamOption,
@@ -17,6 +20,9 @@ from runstream_sink.cli.options import (
 )
 from runstream_sink.cli.progress import progress
 from runstream_sink.config import Options
+
+if TYPE_CHECKING:
+    from runstream_sink.service import Replayed
 
 __all__ = ["digest", "replay", "sink"]
 
@@ -44,6 +50,7 @@ def replay(
     stream: StreamOption = None,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
+    json: JsonOption = False,
 ) -> int:
     """Apply all that a stream holds to a fresh store; the stream stays as it is.
 
@@ -59,12 +66,12 @@ def replay(
         done = wait_for(run_replay(options, lambda made: report("replaying", made.events, total)))
     made = done.progress
     output.note(f"replayed {made.events:,} events into {options.store.text}; {made.dead:,} are dead letters")
-    missing = [
-        *(f"{held.producer_id.hex()}: events {_listed(held.intervals)} are no longer there" for held in done.missing),
-        *(f"{journal}: the whole journal is no longer there" for journal in done.removed),
-    ]
-    output.lines(missing)
-    return Exit.WRONG if missing else Exit.OK
+    if json:
+        output.print_json(_document(done))
+    else:
+        output.lines(f"{held.producer_id.hex()}: events {_listed(held.intervals)} are gone" for held in done.missing)
+        output.lines(f"{journal}: the whole journal is gone" for journal in done.removed)
+    return Exit.WRONG if done.missing or done.removed else Exit.OK
 
 
 def digest(store: StoreArgument = None, artifacts: ArtifactsOption = None) -> int:
@@ -84,6 +91,15 @@ def _events_in(options: Options) -> int:
     from runstream_sink.status import read_stream_status
 
     return sum(journal.backlog_events for journal in read_stream_status(options.queue, {}).journals)
+
+
+def _document(done: Replayed) -> dict[str, Any]:
+    return {
+        "events": done.progress.events,
+        "dead_letters": done.progress.dead,
+        "lost": [{"producer_id": held.producer_id.hex(), "intervals": held.intervals} for held in done.missing],
+        "lost_journals": done.removed,
+    }
 
 
 def _listed(intervals: list[tuple[int, int]]) -> str:
