@@ -14,7 +14,7 @@ All integers are little-endian::
 
 Payload, when decoded, is the events one after the other with consecutive seqs, each as::
 
-         0    4  length of the body
+         0    4  length of the body; never 0
          4    8  emit_ts
         12    n  body: one event
 
@@ -28,13 +28,15 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from runstream_schemas.errors import CorruptDataError, UnsupportedFormatError
-from runstream_schemas.segment import Hole, Record
+from runstream_schemas.segment import MAX_SEQ, Hole, Record
 
-__all__ = ["CODECS", "MAX_PAYLOAD", "Batch", "decode_batch", "encode_batch"]
+__all__ = ["CODECS", "MAX_EVENTS", "MAX_PAYLOAD", "Batch", "decode_batch", "encode_batch"]
 
 CODECS: Final = ("none", "zlib")
 MAX_PAYLOAD: Final = 128 << 20
 """Largest decoded payload, bytes."""
+MAX_EVENTS: Final = 1 << 18
+"""Most events of a batch: each takes some hundred bytes more in memory than its body."""
 
 _HEADER = struct.Struct("<4sB3x16sQI")
 _ENTRY = struct.Struct("<Iq")
@@ -51,11 +53,15 @@ class Batch(NamedTuple):
 
 
 def encode_batch(producer_id: bytes, records: Sequence[Record], codec: str = "none") -> bytes:
-    """Encode events with consecutive seqs.  Raises ValueError if they are none or not consecutive."""
+    """Encode events with consecutive seqs.  Raises ValueError if they are none, not consecutive, empty or too many."""
     first = records[0].seq if records else -1
     if first < 0 or [record.seq for record in records] != list(range(first, first + len(records))):
         raise ValueError("a record batch holds at least one event, with consecutive seqs")
+    if len(records) > MAX_EVENTS or not all(record.body for record in records):
+        raise ValueError(f"a record batch holds at most {MAX_EVENTS} events, and none is empty")
     payload = b"".join(_ENTRY.pack(len(body), emit_ts) + body for _, emit_ts, body in records)
+    if len(payload) > MAX_PAYLOAD:
+        raise ValueError(f"a record batch holds at most {MAX_PAYLOAD} bytes, not {len(payload)}")
     if codec == "zlib":
         payload = zlib.compress(payload)
     header = _HEADER.pack(_MAGIC, CODECS.index(codec), producer_id, first, len(records))
@@ -63,7 +69,10 @@ def encode_batch(producer_id: bytes, records: Sequence[Record], codec: str = "no
 
 
 def decode_batch(data: bytes) -> Batch:
-    """Decode a batch.  Raises `CorruptDataError` or `UnsupportedFormatError`; uses at most `MAX_PAYLOAD` of memory."""
+    """Decode a batch.  Raises `CorruptDataError` or `UnsupportedFormatError`.
+
+    Memory is bounded by `MAX_PAYLOAD` and `MAX_EVENTS`, whatever the batch says.
+    """
     if len(data) < _SIZE or data[:3] != _MAGIC[:3]:
         raise CorruptDataError("not a record batch: the magic bytes are missing")
     magic, codec, producer_id, first, count = _HEADER.unpack_from(data)
@@ -71,6 +80,8 @@ def decode_batch(data: bytes) -> Batch:
         raise UnsupportedFormatError(f"record batch {magic!r} with codec {codec}: upgrade the reader")
     if struct.unpack_from("<I", data, _HEADER.size)[0] != zlib.crc32(data[_SIZE:], zlib.crc32(data[: _HEADER.size])):
         raise CorruptDataError("the record batch's checksum is wrong")
+    if not 0 < count <= MAX_EVENTS or first + count - 1 > MAX_SEQ:
+        raise CorruptDataError(f"a record batch of {count} events from seq {first} on cannot be")
     payload = data[_SIZE:] if CODECS[codec] == "none" else _decompress(data[_SIZE:])
     return Batch(producer_id, _entries(payload, first, count), [])
 
@@ -78,10 +89,10 @@ def decode_batch(data: bytes) -> Batch:
 def _decompress(payload: bytes) -> bytes:
     decompressor = zlib.decompressobj()
     try:
-        decoded = decompressor.decompress(payload, MAX_PAYLOAD)
+        decoded = decompressor.decompress(payload, MAX_PAYLOAD + 1)
     except zlib.error as error:
         raise CorruptDataError(f"the record batch's payload cannot be decompressed: {error}") from error
-    if not decompressor.eof:
+    if not decompressor.eof or len(decoded) > MAX_PAYLOAD:
         raise CorruptDataError(f"the record batch's payload is cut or larger than {MAX_PAYLOAD} bytes")
     return decoded
 
@@ -94,7 +105,7 @@ def _entries(payload: bytes, first: int, count: int) -> list[Record]:
             break
         length, emit_ts = _ENTRY.unpack_from(payload, offset)
         body = payload[offset + _ENTRY.size : offset + _ENTRY.size + length]
-        if len(body) != length:
+        if not length or len(body) != length:
             break
         records.append(Record(first + len(records), emit_ts, body))
         offset += _ENTRY.size + length

@@ -241,7 +241,7 @@ encode_event = msgspec.msgpack.Encoder().encode
 """Encode one event to bytes.  Raises what msgspec raises for values that MessagePack cannot hold; see ``values``."""
 
 _decoder = msgspec.msgpack.Decoder(Event, ext_hook=decode_extension)
-_any_decoder = msgspec.msgpack.Decoder(ext_hook=decode_extension)
+_any_decoder = msgspec.msgpack.Decoder()  # extensions stay what they are: a newer event may hold newer ones
 
 
 def decode_event(body: bytes | memoryview) -> Event:

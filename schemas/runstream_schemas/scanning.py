@@ -19,7 +19,7 @@ from enum import Enum
 from typing import Final, NamedTuple
 from zlib import crc32
 
-from runstream_schemas.segment import HEADER_SIZE, MAX_BODY, MAX_SEQ, RECORD_HEADER_SIZE, Hole, Record, align
+from runstream_schemas.segment import MAX_BODY, MAX_SEQ, RECORD_HEADER_SIZE, Hole, Record, align
 
 __all__ = ["Extent", "Read", "Scan", "scan"]
 
@@ -111,7 +111,7 @@ def _whole_records(buffer: bytes, start: int, next_seq: int, until: int | None) 
         if until is not None and emit_ts > until:
             return Scan(records, holes, start + at, next_seq, late=True)
         if seq != next_seq and next_seq >= 0:
-            holes.append(Hole(next_seq, seq - 1, "torn" if start + at == HEADER_SIZE else "abandoned"))
+            holes.append(Hole(next_seq, seq - 1, "torn"))
         records.append(Record(seq, emit_ts, buffer[body:end]))
         next_seq = seq + 1
         at = (end + 7) & -8
@@ -187,23 +187,29 @@ class _Trouble:
     def resolve(self, buffer: bytes) -> Scan:
         """Pass it over, or give it up, or wait.  The buffer has all bytes that a judgement needs."""
         head = _look(buffer, 0, self._next_seq)
-        if head.state is _State.UNFINISHED:
+        state = head.state
+        if state is _State.UNFINISHED:
             following = _look(buffer, head.behind, self._next_seq)
-            if following.state in {_State.WHOLE, _State.UNFINISHED}:
-                return self._abandon(head, len(buffer))
+            if following.state in {_State.WHOLE, _State.UNFINISHED} and following.seq == head.seq + 1:
+                return self._abandon(head, following, len(buffer))
+            state = following.state  # something else there: the length is damaged, or what lies behind
         if self._extent.final:
             return self._give_up(head, buffer)
-        if head.state is _State.DAMAGED:
-            return self._pass_damage(buffer)
-        return self._stay()
+        if state in {_State.EMPTY, _State.SHORT, _State.CUT}:
+            return Scan([], [], self._start, self._next_seq)  # wait
+        return self._pass_damage(head, buffer)
 
-    def _abandon(self, head: _Head, size: int) -> Scan:
-        """Something lies behind an unfinished record: it will never be finished, or it was while we read."""
+    def _abandon(self, head: _Head, following: _Head, size: int) -> Scan:
+        """Its successor lies behind an unfinished record: it will never be finished, or it was while we read."""
         if not self._extent.final:
             again = self._read_again(size)
             if again.records or again.late:
                 return again
-        return Scan([], self._abandoned(head), self._start + head.behind, self._after(head))
+        behind = self._start + head.behind
+        if following.state is _State.WHOLE:  # a checksum says so: the seq is right
+            torn = [Hole(self._next_seq, head.seq - 1, "torn")] if 0 <= self._next_seq < head.seq else []
+            return Scan([], [*torn, Hole(head.seq, head.seq, "abandoned")], behind, following.seq)
+        return Scan([], self._abandoned(head), behind, self._after(head))
 
     def _abandoned(self, head: _Head) -> list[Hole]:
         """The hole of an unfinished record.  Its seq is not protected: only the expected one is believed."""
@@ -213,19 +219,19 @@ class _Trouble:
     def _after(self, head: _Head) -> int:
         return self._next_seq + len(self._abandoned(head))
 
-    def _pass_damage(self, buffer: bytes) -> Scan:
+    def _pass_damage(self, head: _Head, buffer: bytes) -> Scan:
         """Damage in a living journal is passed over once there is a whole record behind it."""
         seen = _find(buffer, 8, self._next_seq, whole=True)
-        if seen.seq < 0:
-            return self._stay()
-        again = self._read_again(len(buffer))
-        if again.records or again.late:
-            return again
-        buffer = self._read(len(buffer), self._start)
-        found = _find(buffer, 8, self._next_seq, whole=True)
-        if not 0 < found.at <= seen.at or found.seq < 0:
-            return self._stay()
-        return self._gap([], self._next_seq, self._start + found.at, found.seq, "corrupt", buffer)
+        if seen.seq >= 0:
+            again = self._read_again(len(buffer))
+            if again.records or again.late:
+                return again
+            buffer = self._read(len(buffer), self._start)
+            found = _find(buffer, 8, self._next_seq, whole=True)
+            if 0 <= found.seq <= seen.seq:
+                at = self._start + found.at
+                return self._gap(self._abandoned(head), self._after(head), at, found.seq, "corrupt", buffer)
+        return Scan([], [], self._start, self._next_seq)
 
     def _give_up(self, head: _Head, buffer: bytes) -> Scan:
         """Nothing will be written any more: go on at the next whole record, wherever it is, or end."""
@@ -270,6 +276,3 @@ class _Trouble:
 
     def _read_again(self, size: int) -> Scan:
         return _whole_records(self._read(size, self._start), self._start, self._next_seq, self._until)
-
-    def _stay(self) -> Scan:
-        return Scan([], [], self._start, self._next_seq)

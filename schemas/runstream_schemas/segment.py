@@ -31,9 +31,9 @@ Record, at a multiple of 8 bytes::
 
 The writer stores bytes 4 to 24, then the body, then the checksum: the checksum is the commit mark.  A record whose
 checksum is 0 is unfinished.  Records are written one after the other, so an unfinished one with anything behind it,
-or in a journal without a living writer, is *abandoned*: its call never returned.  A seq that is missing between two
-records of one segment was abandoned before its header was written.  A record whose checksum is neither 0 nor right
-is *corrupt*.  What is missing before ``end``, or between two segments, never reached the disk: it is *torn*.
+or in a journal without a living writer, is *abandoned*: its call never returned.  A record whose checksum is neither 0
+nor right is *corrupt*.  No seq is left out, so what is missing, before ``end`` or between two records, never reached
+the disk: it is *torn*.
 
 The next segment is prepared in advance: that its file exists says nothing, and one that was prepared in vain is
 removed, so indices may have gaps.  The writer has moved on when the seal is right; a seal that is neither 0 nor right

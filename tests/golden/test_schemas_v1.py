@@ -1,0 +1,129 @@
+"""The bytes of version 1 of the formats, which every later version must read, and this one must write.
+
+The files are never made anew: a change that these tests notice is a new version of the format, with files of its own.
+"""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from runstream_schemas import events as e
+from runstream_schemas.batch import Batch, decode_batch, encode_batch
+from runstream_schemas.events import TAGS, Event, decode_event, encode_event
+from runstream_schemas.reader import JournalReader, Position
+from runstream_schemas.segment import (
+    SEAL_OFFSET,
+    STATE_OFFSET,
+    Hole,
+    Record,
+    SegmentHeader,
+    drop_offset,
+    pack_header,
+    pack_record,
+    pack_seal,
+    unpack_header,
+)
+
+HERE = Path(__file__).parent / "schemas_v1"
+RUN = "0193a1b2c3d47e5f8a9b0c1d2e3f4a5b"
+PRODUCER = bytes(range(16))
+TIME = 1_795_496_400_000_000_000
+EVENTS: list[Event] = [
+    e.RunStarted(RUN, "5021634589011122333", 1_795_496_400_000, "brave-fox", "ada"),
+    e.RunUpdated(RUN, "renamed", "RUNNING"),
+    e.RunEnded(RUN, "FINISHED", 1_795_496_500_000),
+    e.ParamsLogged(RUN, {"model": "m-1", "température": "0,7 °"}),
+    e.MetricLogged(RUN, "loss", -0.0, -3, 1_795_496_400_001),
+    e.MetricsLogged(RUN, {"a": 0.1, "b": math.inf, "c": 5e-324}, 7, 1_795_496_400_002),
+    e.TagsSet(RUN, {"mlflow.source.name": "train.py"}),
+    e.TagDeleted(RUN, "draft"),
+    e.RowsLogged(RUN, "predictions", ["prompt", "n"], [["Hi 👋", 1], [None, 0.5], ["", [True, {"k": b"\0"}]]]),
+    e.ArtifactLogged(RUN, "plots/a.png", "ab" * 32, 123_456_789_012, "image/png"),
+    e.ExperimentCreated("5021634589011122333", "evaluation", 1_795_496_400_003, {"team": "x"}),
+    e.ExperimentRenamed("5021634589011122333", "evaluation 2"),
+    e.ExperimentTagsSet("5021634589011122333", {"a": "b"}),
+    e.ExperimentTagDeleted("5021634589011122333", "a"),
+    e.ExperimentDeleted("5021634589011122333"),
+    e.ExperimentRestored("5021634589011122333"),
+    e.RunDeleted(RUN),
+    e.RunRestored(RUN),
+    e.LossNotice(PRODUCER.hex(), 2, "quota", 1 << 40),
+    e.Abandoned(),
+]
+RECORDS = [Record(seq, TIME + seq, encode_event(event)) for seq, event in enumerate(EVENTS)]
+
+
+def name_of(event: Event) -> str:
+    """The name of its type."""
+    return type(event).__name__
+
+
+def segment() -> bytes:
+    """A segment that another follows: events, of which the sixth was abandoned, and zeros."""
+    page = bytearray(pack_header(PRODUCER, 1, 8192, TIME))
+    page[drop_offset("quota") : drop_offset("quota") + 8] = (3).to_bytes(8, "little")
+    page[drop_offset("too_large") : drop_offset("too_large") + 8] = (1).to_bytes(8, "little")
+    records = b"".join(
+        (bytes(4) if seq == 5 else packed[:4]) + packed[4:]
+        for seq, emit_ts, body in RECORDS
+        for packed in [pack_record(seq, emit_ts, body)]
+    )
+    state, seal = pack_seal(len(page) + len(records), 3)
+    page[STATE_OFFSET : STATE_OFFSET + 16] = state
+    page[SEAL_OFFSET : SEAL_OFFSET + 4] = seal
+    return (bytes(page) + records).ljust(8192, b"\0")
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=name_of)
+def test_an_event_has_these_bytes(event: Event) -> None:
+    """Decoding gives the stated event, encoding exactly the bytes."""
+    golden = (HERE / "events" / f"{name_of(event)}.msgpack").read_bytes()
+    assert decode_event(golden) == event
+    assert repr(decode_event(golden)) == repr(event)  # -0.0 and inf, too
+    assert encode_event(event) == golden
+
+
+def test_every_event_type_has_golden_bytes() -> None:
+    """And there are no others."""
+    assert {type(event) for event in EVENTS} == set(TAGS.values())
+    assert {path.stem for path in (HERE / "events").iterdir()} == {name_of(event) for event in EVENTS}
+
+
+def test_a_segment_has_these_bytes() -> None:
+    """Header, counters, seal, records, an unfinished record, zeros."""
+    golden = (HERE / "segment.seg").read_bytes()
+    assert segment() == golden
+    assert unpack_header(golden[:4096]) == SegmentHeader(PRODUCER, 1, 8192, TIME, 5680, 3, (3, 0, 1, 0))
+
+
+def test_a_segment_is_read_to_these_events(tmp_path: Path) -> None:
+    """Through the reader: the events, the holes, the counters, and the segment that follows."""
+    journal = tmp_path / PRODUCER.hex()
+    journal.mkdir()
+    (journal / "0000000001.seg").write_bytes((HERE / "segment.seg").read_bytes())
+    reader = JournalReader(journal, Position(1))
+    records, holes = [], []
+    drops: dict[tuple[int, str], int] = {}
+    while reader.position.segment == 1:
+        chunk = reader.read(1 << 20)
+        records += chunk.records
+        holes += chunk.holes
+        drops |= chunk.drops
+    reader.close()
+    assert records == RECORDS[:5] + RECORDS[6:]
+    assert holes == [Hole(5, 5, "abandoned")]
+    assert drops == {(1, "quota"): 3, (1, "too_large"): 1}
+    assert reader.position == Position(3, 4096, 20)
+
+
+@pytest.mark.parametrize("codec", ["none", "zlib"])
+def test_a_batch_decodes_to_these_events(codec: str) -> None:
+    """Whatever compresses it."""
+    golden = (HERE / f"batch-{codec}.bin").read_bytes()
+    assert decode_batch(golden) == Batch(PRODUCER, RECORDS, [])
+
+
+def test_a_batch_has_these_bytes() -> None:
+    """Without compression; what a compressor makes of the same bytes is its own affair."""
+    assert encode_batch(PRODUCER, RECORDS) == (HERE / "batch-none.bin").read_bytes()
