@@ -50,6 +50,16 @@ class Database(aiosqlite.Connection):
             raise _translated(error, self._name) from error
         return result
 
+    def stop(self) -> asyncio.Future[Any] | None:
+        """Let the thread end."""
+        self._stopped = super().stop()
+        return self._stopped
+
+    async def stopped(self) -> None:
+        """Wait until the thread, told to end, needs the event loop no more."""
+        if self._stopped is not None:
+            await self._stopped
+
 
 async def connect(path: Path, name: str, prepare: Callable[[sqlite3.Connection], None], *, mode: str) -> Database:
     """Open ``path`` with ``mode`` ``ro``, ``rw`` or ``rwc``, and let ``prepare`` set the connection up.
@@ -71,7 +81,11 @@ async def connect(path: Path, name: str, prepare: Callable[[sqlite3.Connection],
     try:
         await database
     except sqlite3.Error as error:
+        await finish(database.stopped())
         raise _translated(error, name) from error
+    except BaseException:
+        await finish(database.stopped())
+        raise
     return database
 
 
