@@ -371,8 +371,9 @@ class Journal:
             self._spare = None
 
     def _discard(self, segment: Segment) -> None:
-        self._unmap(segment)
         self._sizes.pop(segment.index, None)
+        with contextlib.suppress(OSError):
+            self._unmap(segment)
         with contextlib.suppress(OSError):
             self.directory.remove_segment(segment.index)
 

@@ -89,7 +89,8 @@ class JournalDirectory:
             self._filesystem.rename(made, final)
         except BaseException:
             buffer.close()
-            self._filesystem.close(descriptor)
+            with contextlib.suppress(OSError):
+                self._filesystem.close(descriptor)
             with contextlib.suppress(OSError):
                 self._filesystem.remove(made)
             raise
