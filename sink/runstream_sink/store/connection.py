@@ -66,10 +66,14 @@ async def connect(path: Path, name: str, prepare: Callable[[sqlite3.Connection],
 
     The connection is in autocommit mode: transactions are begun and ended by statements.
     """
+    opened: list[sqlite3.Connection] = []
 
     def connector() -> sqlite3.Connection:
         address = f"file:{quote(str(path.absolute()))}?mode={mode}"
-        connection = sqlite3.connect(address, timeout=BUSY_TIMEOUT, isolation_level=None, uri=True)
+        connection = sqlite3.connect(
+            address, timeout=BUSY_TIMEOUT, isolation_level=None, uri=True, check_same_thread=False
+        )
+        opened.append(connection)
         try:
             prepare(connection)
         except BaseException:
@@ -80,11 +84,12 @@ async def connect(path: Path, name: str, prepare: Callable[[sqlite3.Connection],
     database = Database(connector, name)
     try:
         await database
-    except sqlite3.Error as error:
+    except BaseException as error:
         await finish(database.stopped())
-        raise _translated(error, name) from error
-    except BaseException:
-        await finish(database.stopped())
+        for connection in opened:  # made after the caller gave up; the thread that could have closed it is gone
+            connection.close()
+        if isinstance(error, sqlite3.Error):
+            raise _translated(error, name) from error
         raise
     return database
 
