@@ -1,8 +1,10 @@
 """What every store guarantees its caller, run on each implementation (see `runstream_sink.store.protocol`)."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -23,29 +25,52 @@ from support.stores import batch, prepare, run_id
 P, Q = b"p" * 16, b"q" * 16
 RUN = run_id(1)
 
-Make = Callable[[], Store]
-Read = Callable[[], "asyncio.Future[StoreReader]"]
+
+class Backend(Protocol):
+    """A place for stores of one implementation, by name."""
+
+    def make(self, name: str = "store") -> Store:
+        """A store, not yet open."""
+
+    async def read(self, name: str = "store") -> StoreReader:
+        """A reader of a store that exists."""
 
 
-@pytest.fixture(params=["sqlite"])
-def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
-    """Makes stores, not yet open, on one and the same place."""
-    return lambda: SqliteStore(StoreLocation.parse(str(tmp_path / "store")))
+@dataclass
+class SqliteBackend:
+    """Stores in directories."""
+
+    root: Path
+
+    def make(self, name: str = "store") -> Store:
+        """See `Backend`."""
+        return SqliteStore(StoreLocation.parse(str(self.root / name)))
+
+    async def read(self, name: str = "store") -> StoreReader:
+        """See `Backend`."""
+        return await open_reader(StoreLocation.parse(str(self.root / name)))
+
+
+@pytest.fixture(params=[SqliteBackend], ids=["sqlite"])
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
+    """Every implementation in turn."""
+    made: Backend = request.param(tmp_path)
+    return made
 
 
 @pytest.fixture
-async def store(make: Make) -> AsyncIterator[Store]:
+async def store(backend: Backend) -> AsyncIterator[Store]:
     """An open store."""
-    store = make()
+    store = backend.make()
     await store.open()
     yield store
     await store.close()
 
 
 @pytest.fixture
-async def reader(store: Store, tmp_path: Path) -> AsyncIterator[StoreReader]:
+async def reader(store: Store, backend: Backend) -> AsyncIterator[StoreReader]:
     """A reader of the same store, opened while it is written."""
-    reader = await open_reader(StoreLocation.parse(str(tmp_path / "store")))
+    reader = await backend.read()
     yield reader
     await reader.close()
 
@@ -66,11 +91,11 @@ async def test_a_new_store_holds_nothing_but_the_default_experiment(store: Store
     assert await query.counts(reader) == query.Counts(0, 1, 0, 0, 0, 0)
 
 
-async def test_a_store_keeps_its_id(store: Store, make: Make) -> None:
+async def test_a_store_keeps_its_id(store: Store, backend: Backend) -> None:
     """It is the store's name as a consumer of a queue."""
     first = store.store_id
     await store.close()
-    again = make()
+    again = backend.make()
     await again.open()
     try:
         assert again.store_id == first
@@ -79,9 +104,9 @@ async def test_a_store_keeps_its_id(store: Store, make: Make) -> None:
         await again.close()
 
 
-async def test_a_second_sink_is_refused_until_the_first_has_closed(store: Store, make: Make) -> None:
+async def test_a_second_sink_is_refused_until_the_first_has_closed(store: Store, backend: Backend) -> None:
     """One writer."""
-    second = make()
+    second = backend.make()
     with pytest.raises(StoreInUseError, match="one sink at a time"):
         await second.open()
     await store.close()
@@ -89,9 +114,9 @@ async def test_a_second_sink_is_refused_until_the_first_has_closed(store: Store,
     await second.close()
 
 
-async def test_of_several_sinks_that_open_a_new_store_at_once_one_is_let_in(make: Make) -> None:
+async def test_of_several_sinks_that_open_a_new_store_at_once_one_is_let_in(backend: Backend) -> None:
     """The others are refused, whoever makes it."""
-    stores = [make() for _ in range(5)]
+    stores = [backend.make() for _ in range(5)]
     results = await asyncio.gather(*(store.open() for store in stores), return_exceptions=True)
     assert sorted(map(str, map(type, results))) == sorted(["<class 'NoneType'>"] + [str(StoreInUseError)] * 4)
     for store in stores:
@@ -139,7 +164,7 @@ async def test_a_commit_of_events_that_were_applied_meanwhile_is_fenced(store: S
     assert (await query.counts(reader)).events == 3
 
 
-async def test_seen_intervals_merge_across_commits_and_openings(store: Store) -> None:
+async def test_seen_intervals_merge_across_commits_and_openings(store: Store, reader: StoreReader) -> None:
     """Whatever their order."""
     for first, count in ((10, 5), (0, 2), (5, 5), (30, 1)):
         await _commit(store, batch(P, [ev.Abandoned()] * count, first), batch(Q, [ev.Abandoned()], first))
@@ -147,6 +172,7 @@ async def test_seen_intervals_merge_across_commits_and_openings(store: Store) ->
     for _ in range(2):
         seen = await store.seen(expected)
         assert {producer: list(intervals) for producer, intervals in seen.items()} == expected
+        assert [row[1:] for row in await reader.fetch("all_seen") if row[0] == P] == expected[P]
         await store.close()
         await store.open()
 
@@ -161,6 +187,52 @@ async def test_events_that_were_seen_change_nothing_when_they_come_again(store: 
     await _commit(store, batch(P, events[1:], 1), batch(P, events[:2]))
     assert await digest(reader) == before
     assert (await query.counts(reader)).events == 3
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later"),
+    [
+        (_started(), ev.RunStarted(RUN, "8", 6, "second", "you")),
+        (ev.RunUpdated(RUN, "a"), ev.RunUpdated(RUN, "b")),
+        (ev.RunEnded(RUN, "FAILED", 9), ev.RunUpdated(RUN, None, "RUNNING")),
+        (ev.RunDeleted(RUN), ev.RunRestored(RUN)),
+        (ev.ParamsLogged(RUN, {"k": "1"}), ev.ParamsLogged(RUN, {"k": "2"})),
+        (ev.TagsSet(RUN, {"k": "1"}), ev.TagsSet(RUN, {"k": "2"})),
+        (ev.TagsSet(RUN, {"k": "1"}), ev.TagDeleted(RUN, "k")),
+        (ev.ArtifactLogged(RUN, "a", "0" * 64, 1, "x"), ev.ArtifactLogged(RUN, "a", "1" * 64, 2)),
+        (ev.ExperimentCreated("7", "a", 1), ev.ExperimentCreated("7", "b", 2)),
+        (ev.ExperimentCreated("0", "Default", 1), ev.ExperimentCreated("0", "other", 2)),
+        (ev.ExperimentRenamed("7", "a"), ev.ExperimentRenamed("7", "b")),
+        (ev.ExperimentRenamed("7", "a"), ev.ExperimentCreated("7", "b", 2)),
+        (ev.ExperimentDeleted("7"), ev.ExperimentRestored("7")),
+        (ev.ExperimentTagsSet("7", {"k": "1"}), ev.ExperimentTagDeleted("7", "k")),
+        (ev.MetricLogged(RUN, "m", 9.0, 1, 1), ev.MetricLogged(RUN, "m", 1.0, 2, 0)),
+        (ev.MetricLogged(RUN, "m", 9.0, 1, 1), ev.MetricLogged(RUN, "m", 1.0, 1, 2)),
+        (ev.MetricLogged(RUN, "m", -1.0, 1, 1), ev.MetricLogged(RUN, "m", NAN, 1, 1)),
+        (ev.MetricLogged(RUN, "m", NAN, 1, 1), ev.MetricLogged(RUN, "m", -INF, 1, 1)),
+        (ev.MetricLogged(RUN, "m", 0.0, 1, 1), ev.MetricLogged(RUN, "m", -0.0, 1, 1)),
+        (ev.MetricLogged(RUN, "m", NAN, 1, 1), ev.MetricLogged(RUN, "m", NAN, 1, 1)),
+    ],
+)
+async def test_who_wins_does_not_depend_on_which_commit_comes_first(
+    backend: Backend, earlier: ev.Event, later: ev.Event
+) -> None:
+    """One after the other, the other way round, and together: one digest."""
+    digests = set()
+    first, second = batch(P, [earlier], emit_ts=10), batch(Q, [later], emit_ts=20)
+    for number, groups in enumerate([[[first], [second]], [[second], [first]], [[second, first]]]):
+        store = backend.make(str(number))
+        await store.open()
+        for group in groups:
+            await _commit(store, *group)
+        await store.close()
+        reader = await backend.read(str(number))
+        digests.add(await digest(reader))
+        await reader.close()
+    assert len(digests) == 1
 
 
 async def test_a_failed_commit_leaves_nothing_behind_in_the_store_or_its_memory(

@@ -36,11 +36,11 @@ def _rows(run_id: str, table: str, columns: list[str], rows: list[list[Any]]) ->
     return ev.RowsLogged(run_id, table, columns, [row[: len(columns)] for row in rows])
 
 
-def _events() -> st.SearchStrategy[Any]:
+def _kinds() -> list[st.SearchStrategy[Any]]:
     runs, experiments = st.sampled_from(RUNS), st.sampled_from(EXPERIMENTS)
     columns = st.lists(st.sampled_from(["x", "y", "z"]), max_size=3, unique=True)
     cells = st.lists(st.lists(CELLS, min_size=3, max_size=3), max_size=3)
-    return st.one_of(
+    return [
         st.builds(ev.RunStarted, runs, experiments, TIMES, st.none() | TEXTS, st.none() | TEXTS),
         st.builds(ev.RunUpdated, runs, st.none() | TEXTS, st.sampled_from([None, *ev.RUN_STATUSES])),
         st.builds(ev.RunEnded, runs, st.sampled_from(ev.RUN_STATUSES), TIMES),
@@ -63,7 +63,10 @@ def _events() -> st.SearchStrategy[Any]:
         st.builds(ev.Abandoned),
         st.just(ev.RunEnded("no run id", "FINISHED", 0)),
         st.just(b"\xc1 garbage"),
-    )
+    ]
+
+
+KINDS = _kinds()
 
 
 Entry = tuple[bytes, int, int, Any]
@@ -72,10 +75,11 @@ Entry = tuple[bytes, int, int, Any]
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[Entry]:
-    """Events of several producers, in the order of each one's seqs."""
+    """Events of several producers, in the order of each one's seqs; often of few kinds, so that they compete."""
     history: list[Entry] = []
+    events = st.one_of(draw(st.lists(st.sampled_from(KINDS), min_size=1, max_size=4) | st.just(KINDS)))
     for producer_id in draw(st.sampled_from([PRODUCERS[:1], PRODUCERS[:2], PRODUCERS])):
-        emitted = draw(st.lists(st.tuples(st.integers(100, 106), _events()), max_size=12))
+        emitted = draw(st.lists(st.tuples(st.integers(100, 106), events), max_size=12))
         history += [(producer_id, seq, emit_ts, event) for seq, (emit_ts, event) in enumerate(emitted)]
     return history
 
