@@ -73,16 +73,14 @@ class ExperimentCreation(NamedTuple):
 
 
 class MetricPoint(NamedTuple):
-    """One point; its identity is (producer_id, seq, index)."""
+    """One point of a metric; its identity is (producer_id, seq, idx)."""
 
-    run_id: str
-    key: str
     step: int
     timestamp: int
     value: float
     producer_id: bytes
     seq: int
-    index: int
+    idx: int
 
 
 class ArtifactChange(NamedTuple):
@@ -150,7 +148,8 @@ class Changes:
     params: dict[tuple[str, str], TagValue] = field(default_factory=dict)
     """By (run_id, key); first wins."""
     tags: dict[tuple[str, str], TagValue] = field(default_factory=dict)
-    metrics: list[MetricPoint] = field(default_factory=list)
+    metrics: dict[tuple[str, str], list[MetricPoint]] = field(default_factory=dict)
+    """By (run_id, key)."""
     artifacts: dict[tuple[str, str], ArtifactChange] = field(default_factory=dict)
     """By (run_id, path)."""
     rows: dict[tuple[str, str], list[RowsEntry]] = field(default_factory=dict)

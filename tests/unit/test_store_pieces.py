@@ -15,10 +15,10 @@ from runstream_sink.changes import MetricPoint
 from runstream_sink.location import StoreLocation
 from runstream_sink.store.lock import StoreLock
 from runstream_sink.store.lru import LruCache
-from runstream_sink.store.points import bits_of, latest_points, metric_rows, value_of
+from runstream_sink.store.points import bits_of, latest_point, metric_rows, value_of
 from runstream_sink.store.statements import SQL, parse_statements
 
-POINT = MetricPoint("r", "k", 0, 0, 0.0, b"p" * 16, 0, 0)
+POINT = MetricPoint(0, 0, 0.0, b"p" * 16, 0, 0)
 
 
 def test_a_directory_holds_the_database_its_lock_and_the_artifacts() -> None:
@@ -136,7 +136,9 @@ def test_every_file_of_statements_is_read() -> None:
 def test_every_double_comes_back_bit_for_bit(bits: int) -> None:
     """Payloads of NaN and the sign of zero included."""
     (value,) = struct.unpack(">d", struct.pack(">Q", bits))
-    ((*_, stored, extra),) = metric_rows([POINT._replace(value=value)], {"r": 1}, {"k": 1}, {b"p" * 16: 1})
+    ((*_, stored, extra),) = metric_rows(
+        {("r", "k"): [POINT._replace(value=value)]}, {"r": 1}, {"k": 1}, {b"p" * 16: 1}
+    )
     assert stored is None or not math.isnan(stored)
     assert stored is None or stored != 0 or math.copysign(1, stored) > 0 or extra is not None
     assert bits_of(value_of(stored, extra)) == bits_of(value)
@@ -144,8 +146,8 @@ def test_every_double_comes_back_bit_for_bit(bits: int) -> None:
 
 def test_rows_stand_in_the_order_of_the_primary_key() -> None:
     """Inserting in order is what a B-tree likes."""
-    points = [POINT._replace(step=step, value=math.nan, index=index) for step, index in [(2, 0), (1, 1), (1, 0)]]
-    rows = metric_rows(points, {"r": 1}, {"k": 1}, {b"p" * 16: 1})
+    points = [POINT._replace(step=step, value=math.nan, idx=idx) for step, idx in [(2, 0), (1, 1), (1, 0)]]
+    rows = metric_rows({("r", "k"): points}, {"r": 1}, {"k": 1}, {b"p" * 16: 1})
     assert [(row[2], row[6]) for row in rows] == [(1, 0), (1, 1), (2, 0)]
 
 
@@ -158,7 +160,7 @@ def test_rows_stand_in_the_order_of_the_primary_key() -> None:
         ({"value": 1.0, "seq": 9}, {"value": 2.0}),
         ({"value": 0.0}, {"value": -0.0, "seq": 1}),
         ({"value": math.nan}, {"value": math.nan, "seq": 1}),
-        ({"seq": 1}, {"seq": 1, "index": 1}),
+        ({"seq": 1}, {"seq": 1, "idx": 1}),
         ({"seq": 255}, {"seq": 256}),
     ],
 )
@@ -167,5 +169,5 @@ def test_the_latest_point_is_the_greatest_by_step_timestamp_value_and_identity(
 ) -> None:
     """Whichever comes first."""
     a, b = POINT._replace(**less), POINT._replace(**greater)
-    assert latest_points([a, b])["r", "k"] is b
-    assert latest_points([b, a])["r", "k"] is b
+    assert latest_point([a, b]) is b
+    assert latest_point([b, a]) is b

@@ -210,7 +210,9 @@ async def test_odd_doubles_come_back_bit_for_bit(tmp_path: Path) -> None:
     payload = struct.unpack(">d", bytes.fromhex("fff8dead00000001"))[0]
     values = [math.nan, payload, -0.0, 0.0, math.inf, -math.inf, 5e-324, 2.0**60, 0.1]
     changes = Changes(
-        run_ids={RUN}, metrics=[MetricPoint(RUN, "m", step, 0, v, P, step, 0) for step, v in enumerate(values)]
+        seen={P: [(0, len(values) - 1)]},
+        run_ids={RUN},
+        metrics={(RUN, "m"): [MetricPoint(step, 0, value, P, step, 0) for step, value in enumerate(values)]},
     )
     async with opened(tmp_path) as store:
         await store.commit(Commit(changes))

@@ -1,12 +1,12 @@
 """Metric points as rows: doubles bit for bit, and which point of a metric is its latest."""
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from runstream_sink.changes import MetricPoint
 
-__all__ = ["bits_of", "identity_of", "latest_points", "latest_row", "metric_rows", "value_of"]
+__all__ = ["bits_of", "latest_point", "latest_row", "metric_rows", "value_of"]
 
 _DOUBLE: Final = struct.Struct(">d")
 _INTEGER: Final = struct.Struct(">q")
@@ -26,46 +26,42 @@ def value_of(value: float | None, bits: int | None) -> float:
     return value  # type: ignore[return-value]
 
 
-def identity_of(point: MetricPoint) -> bytes:
-    """A point's identity, as bytes that compare as (producer_id, seq, index) does."""
-    return _IDENTITY.pack(point.producer_id, point.seq, point.index)
-
-
 def metric_rows(
-    points: Iterable[MetricPoint], runs: Mapping[str, int], keys: Mapping[str, int], producers: Mapping[bytes, int]
+    metrics: Mapping[tuple[str, str], Iterable[MetricPoint]],
+    runs: Mapping[str, int],
+    keys: Mapping[str, int],
+    producers: Mapping[bytes, int],
 ) -> list[tuple[Any, ...]]:
     """Rows of the table ``metrics``, in the order of its primary key, in which they are inserted fastest."""
-    rows = [
-        (
-            *(runs[run_id], keys[key], step, timestamp, producers[producer_id], seq, index),
-            *((value, None) if value and value == value else _exact(value)),  # noqa: PLR0124 - NaN differs from itself
-        )
-        for run_id, key, step, timestamp, value, producer_id, seq, index in points
-    ]
+    rows: list[tuple[Any, ...]] = []
+    for (run_id, name), points in metrics.items():
+        run, key = runs[run_id], keys[name]
+        rows += [
+            (run, key, step, timestamp, producers[producer_id], seq, idx, value, None)
+            if value and value == value  # noqa: PLR0124 - NaN differs from itself
+            else (run, key, step, timestamp, producers[producer_id], seq, idx, *_exact(value))
+            for step, timestamp, value, producer_id, seq, idx in points
+        ]
     rows.sort()
     return rows
 
 
-def latest_points(points: Iterable[MetricPoint]) -> dict[tuple[str, str], MetricPoint]:
-    """The latest point of each (run_id, key): the greatest by step, timestamp, value (NaN lowest), identity."""
-    latest: dict[tuple[str, str], MetricPoint] = {}
-    for point in points:
-        key = (point.run_id, point.key)
-        held = latest.get(key)
-        if held is None or point.step > held.step or (point.step == held.step and _rank(point) > _rank(held)):
-            latest[key] = point
-    return latest
+def latest_point(points: Sequence[MetricPoint]) -> MetricPoint:
+    """The greatest by step, timestamp, value (NaN lowest) and identity, which is the order of the fields."""
+    if any(point.value != point.value for point in points):
+        return max(points, key=_rank)
+    return max(points)
 
 
 def latest_row(run: int, key: int, point: MetricPoint) -> tuple[Any, ...]:
     """A row of the table ``latest_metrics``."""
-    return (run, key, point.step, point.timestamp, *_exact(point.value), identity_of(point))
+    identity = _IDENTITY.pack(point.producer_id, point.seq, point.idx)
+    return (run, key, point.step, point.timestamp, *_exact(point.value), identity)
 
 
-def _rank(point: MetricPoint) -> tuple[int, bool, float, bytes]:
-    value = point.value
-    number = value == value  # noqa: PLR0124 - NaN differs from itself
-    return point.timestamp, number, value if number else 0.0, identity_of(point)
+def _rank(point: MetricPoint) -> tuple[Any, ...]:
+    number = point.value == point.value
+    return point.step, point.timestamp, number, point.value if number else 0.0, *point[3:]
 
 
 def _exact(value: float) -> tuple[float | None, int | None]:

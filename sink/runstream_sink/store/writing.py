@@ -8,7 +8,7 @@ from runstream_sink.changes import Changes
 from runstream_sink.intervals import IntervalSet
 from runstream_sink.store.ids import IdCache, wanted
 from runstream_sink.store.lru import LruCache
-from runstream_sink.store.points import latest_points, latest_row, metric_rows
+from runstream_sink.store.points import latest_point, latest_row, metric_rows
 from runstream_sink.store.protocol import Commit, FencedError
 from runstream_sink.store.statements import SQL
 from runstream_sink.store.table_rows import TableRows
@@ -138,7 +138,6 @@ def _move_positions(connection: sqlite3.Connection, commit: Commit) -> None:
 def _producer_ids(commit: Commit) -> Iterator[bytes]:
     changes = commit.changes
     yield from changes.seen
-    yield from {point.producer_id for point in changes.metrics}
     yield from (producer_id for producer_id, _, _ in changes.losses)
     yield from (hole.producer_id for hole in changes.holes)
     yield from (letter.producer_id for letter in changes.dead)
@@ -146,7 +145,7 @@ def _producer_ids(commit: Commit) -> Iterator[bytes]:
 
 
 def _keys(changes: Changes) -> set[str]:
-    keys = {point.key for point in changes.metrics}
+    keys = {key for _, key in changes.metrics}
     for values in (changes.params, changes.tags, changes.experiment_tags):
         keys |= {key for _, key in values}
     return keys
@@ -221,8 +220,8 @@ def _write_values(
 
 
 def _latest(changes: Changes, runs: Mapping[str, int], keys: Mapping[str, int]) -> Iterator[tuple[Any, ...]]:
-    for (run_id, key), point in latest_points(changes.metrics).items():
-        yield latest_row(runs[run_id], keys[key], point)
+    for (run_id, key), points in changes.metrics.items():
+        yield latest_row(runs[run_id], keys[key], latest_point(points))
 
 
 def _write_incidents(connection: sqlite3.Connection, commit: Commit, producers: Mapping[bytes, int], now: int) -> None:

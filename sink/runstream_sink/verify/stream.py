@@ -157,15 +157,15 @@ def _compare(what: str, expected: _Facts, held: _Facts, *, first_wins: bool) -> 
 
 
 async def _points(reader: StoreReader, changes: Changes) -> list[_Problem]:
-    points = changes.metrics
+    points = [(*key, point) for key, of_metric in changes.metrics.items() for point in of_metric]
     if not points:
         return []
-    wanted = [(p.run_id, p.key, p.step, p.timestamp, p.producer_id.hex(), p.seq, p.index) for p in points]
+    wanted = [(run_id, key, p.step, p.timestamp, p.producer_id.hex(), p.seq, p.idx) for run_id, key, p in points]
     rows = await reader.fetch("verify_points_of", wanted=_json(wanted))
     held = {at: bits_of(value_of(value, bits)) for at, value, bits in rows}
     problems = []
-    for at, point in enumerate(points):
-        subject = f"metric {point.run_id} {point.key}"
+    for at, (run_id, key, point) in enumerate(points):
+        subject = f"metric {run_id} {key}"
         if at not in held:
             detail = f"the point at step {point.step} is not in the store"
             problems.append(_Problem(point.producer_id, point.seq, "effect_missing", subject, detail))
