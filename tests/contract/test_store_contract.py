@@ -91,9 +91,10 @@ async def test_a_new_store_holds_nothing_but_the_default_experiment(store: Store
     assert await query.counts(reader) == query.Counts(0, 1, 0, 0, 0, 0)
 
 
-async def test_a_store_keeps_its_id(store: Store, backend: Backend) -> None:
-    """It is the store's name as a consumer of a queue."""
+async def test_a_store_keeps_its_id(store: Store, reader: StoreReader, backend: Backend) -> None:
+    """It is the store's name as a consumer of a queue; readers know it, too."""
     first = store.store_id
+    assert reader.store_id == first
     await store.close()
     again = backend.make()
     await again.open()
