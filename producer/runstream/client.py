@@ -145,13 +145,11 @@ class Client:
     def close(self) -> None:
         """Sync and seal the journal.  An event that comes later opens another one."""
         self._notice_fork()
-        keeper, self._keeper = self._keeper, None
-        if keeper is not None:
-            keeper.stop(_EXIT_TIMEOUT)
-        journal, self._journal = self._journal, None
+        with self._opening:
+            keeper, self._keeper = self._keeper, None
+            journal, self._journal = self._journal, None
         if journal is not None:
-            with contextlib.suppress(OSError):
-                journal.close()
+            _shut(journal, keeper)
             self._remember(journal)
 
     def stats(self) -> dict[str, Any]:
@@ -189,6 +187,7 @@ class Client:
         self._open_failed_at = -_OPEN_RETRY
         self._unopened_drops = dict.fromkeys(DROP_REASONS, 0)
         self._past_drops = dict.fromkeys(DROP_REASONS, 0)
+        self._ending = False
         self._past = dict.fromkeys(("accepted", "synced", "stalls"), 0)
         self.active_runs = {}
         self.announced = set()
@@ -219,32 +218,40 @@ class Client:
     def _open(self) -> Journal | None:
         """This process's journal, opened if need be; None while that fails."""
         with self._opening:
-            if self._journal is not None:
-                return self._journal
+            held = self._journal
+            if held is not None:
+                return held
             if time.monotonic() - self._open_failed_at < _OPEN_RETRY:
                 return None
-            queue = self.config.queue
             try:
-                journal = Journal(
-                    lambda: JournalDirectory(queue / "journals", queue / "consumers", self._filesystem),
-                    self._filesystem,
-                    self._clock,
-                    quota=self.config.journal_quota,
-                    segment_size=self.config.segment_size,
-                )
+                journal = self._make_journal()
             except OSError:
                 self._open_failed_at = time.monotonic()
                 return None
-            if self._journal is not None:  # a signal handler or a destructor logged meanwhile
-                with contextlib.suppress(OSError):
-                    journal.close()
-                return self._journal
-            keeper = Keeper(self._journals, self.config.sync_interval)
-            self._journal, self._keeper = journal, keeper
-            if not keeper.start():
-                self._keeper = None
-            journal.kept = self._keeper is not None
-            return journal
+            keeper = self._start_keeper(journal)
+            held = self._journal
+            if held is None:
+                self._journal, self._keeper = journal, keeper
+                return journal
+        _shut(journal, keeper)  # a signal handler or a destructor logged meanwhile
+        return held
+
+    def _start_keeper(self, journal: Journal) -> Keeper | None:
+        if self._ending:  # a thread that is started now might never run, and would be waited for
+            return None
+        keeper = Keeper(lambda: _with_nested(journal), self.config.sync_interval)
+        journal.kept = keeper.start()
+        return keeper if journal.kept else None
+
+    def _make_journal(self) -> Journal:
+        queue = self.config.queue
+        return Journal(
+            lambda: JournalDirectory(queue / "journals", queue / "consumers", self._filesystem),
+            self._filesystem,
+            self._clock,
+            quota=self.config.journal_quota,
+            segment_size=self.config.segment_size,
+        )
 
     def _emit_with_trouble(self, body: bytes) -> None:
         """The journal did not take an event: open one, wait if the policy says so, or count it as dropped."""
@@ -267,7 +274,15 @@ class Client:
         self._notice_fork()
         for run in list(self.active_runs.values()):
             run.end()
+        self._ending = True
         self.close()
+
+
+def _shut(journal: Journal, keeper: Keeper | None) -> None:
+    if keeper is not None:
+        keeper.stop(_EXIT_TIMEOUT)
+    with contextlib.suppress(OSError):
+        journal.close()
 
 
 def _with_nested(journal: Journal | None) -> Iterator[Journal]:

@@ -4,9 +4,11 @@ Log calls never wake it (that would be a system call); it looks by itself, often
 none do.
 """
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable
+from queue import Empty, SimpleQueue
 from typing import Final
 
 from runstream.journal import Journal
@@ -23,7 +25,7 @@ class Keeper:
     def __init__(self, journals: Callable[[], Iterable[Journal]], sync_interval: float) -> None:
         self._journals = journals
         self._sync_interval = sync_interval
-        self._wake = threading.Event()
+        self._wake: SimpleQueue[None] = SimpleQueue()  # a signal handler may ask while its own thread asks
         self._stopping = False
         self._tended = threading.Condition()
         self._rounds = 0
@@ -42,7 +44,7 @@ class Keeper:
     def stop(self, timeout: float) -> None:
         """Let the thread end; wait for it at most ``timeout`` seconds."""
         self._stopping = True
-        self._wake.set()
+        self._wake.put(None)
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(timeout)
 
@@ -64,7 +66,7 @@ class Keeper:
                 left = None if deadline is None else deadline - time.monotonic()
                 if (left is not None and left <= 0) or not self._thread.is_alive():
                     return False
-                self._wake.set()
+                self._wake.put(None)
                 self._tended.wait(_IDLE_PAUSE if left is None else min(left, _IDLE_PAUSE))
         return True
 
@@ -87,9 +89,8 @@ class Keeper:
     def _tend_until_stopped(self) -> None:
         last_sync = time.monotonic()
         last_count = -1
+        asked = False
         while not self._stopping:
-            asked = self._wake.is_set()
-            self._wake.clear()
             count = sum(journal.accepted for journal in self._journals())
             due = time.monotonic() - last_sync >= self._sync_interval
             self._tend(sync=asked or due)
@@ -97,7 +98,18 @@ class Keeper:
                 last_sync = time.monotonic()
             busy = count != last_count or due
             last_count = count
-            self._wake.wait(_BUSY_PAUSE if busy else min(_IDLE_PAUSE, max(self._sync_interval, _BUSY_PAUSE)))
+            asked = self._pause(_BUSY_PAUSE if busy else min(_IDLE_PAUSE, max(self._sync_interval, _BUSY_PAUSE)))
+
+    def _pause(self, seconds: float) -> bool:
+        """Wait until somebody asks for a sync, which is the answer, or the time is over."""
+        try:
+            self._wake.get(timeout=seconds)
+        except Empty:
+            return False
+        with contextlib.suppress(Empty):
+            while True:
+                self._wake.get_nowait()
+        return True
 
     def _tend(self, *, sync: bool) -> None:
         error = ""
