@@ -59,6 +59,8 @@ def encode_batch(producer_id: bytes, records: Sequence[Record], codec: str = "no
         raise ValueError("a record batch holds at least one event, with consecutive seqs")
     if len(records) > MAX_EVENTS or not all(record.body for record in records):
         raise ValueError(f"a record batch holds at most {MAX_EVENTS} events, and none is empty")
+    if codec not in CODECS:
+        raise ValueError(f"a record batch holds a payload in one of the codecs {', '.join(CODECS)}, not {codec!r}")
     payload = b"".join(_ENTRY.pack(len(body), emit_ts) + body for _, emit_ts, body in records)
     if len(payload) > MAX_PAYLOAD:
         raise ValueError(f"a record batch holds at most {MAX_PAYLOAD} bytes, not {len(payload)}")
