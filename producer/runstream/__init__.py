@@ -6,8 +6,9 @@ process, makes experiments, runs, CSV tables and artifacts of them.
 
 from runstream.fluent import *  # noqa: F403 - the public functions, listed in fluent.__all__
 from runstream.fluent import __all__ as _functions
+from runstream.reading import load_table
 from runstream.run import Run
 
 __version__ = "0.1.0"
 
-__all__ = [*_functions, "Run", "__version__"]  # noqa: PLE0604 - all of them are str
+__all__ = [*_functions, "Run", "load_table", "__version__"]  # noqa: PLE0604 - all of them are str

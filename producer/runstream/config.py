@@ -55,6 +55,7 @@ class Config(NamedTuple):
     sync_interval: float
     segment_size: int
     experiment: str
+    store: str
     artifacts: str
 
 
@@ -87,6 +88,7 @@ def resolve(
         sync_interval=SYNC_INTERVAL.get(sync_interval),
         segment_size=size,
         experiment=EXPERIMENT.get(experiment),
+        store=STORE.get(store),
         artifacts=_artifact_root(ARTIFACTS.get(artifacts), STORE.get(store)),
     )
 

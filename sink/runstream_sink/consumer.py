@@ -17,18 +17,20 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import structlog
 
 from runstream_schemas.errors import EnvironmentUnavailableError
 from runstream_schemas.events import ArtifactLogged, encode_event
 from runstream_sink.apply import apply
 from runstream_sink.artifacts import ArtifactStore, MissingArtifactError
+from runstream_sink.cancellation import finish
 from runstream_sink.changes import ArtifactChange, Changes, DeadLetter, origin_of
 from runstream_sink.placement import Placement
 from runstream_sink.source import Delivery, Source
 from runstream_sink.store.protocol import Commit, Store
-from runstream_sink.tables.files import recover, write_parts
-from runstream_sink.tables.parts import PART_LIMIT, Appended, TableState, append
+from runstream_sink.tables.files import DamagedPartError, recover, write_parts
+from runstream_sink.tables.parts import PART_LIMIT, Appended, Part, TableState, append
 
 __all__ = ["Consumer", "Progress"]
 
@@ -94,30 +96,29 @@ class Consumer:
                 pause = min(pause * 2, _LONGEST_PAUSE)
 
     async def step(self) -> bool:
-        """Move one delivery; False if there was nothing to move.
+        """Move one delivery, and have the next one read meanwhile; False if there was nothing to move.
 
         After an error anywhere in it, the next step begins at what is committed.
         """
         if not self._recovered:
             await self._recover()
         try:
-            return await self._move()
+            delivery = await self._next_delivery()
+            if not delivery:
+                return False
+            if self._source.backlog():
+                self._reading = asyncio.create_task(self._source.read(_DELIVERY))
+            await finish(self._move(delivery))
         except BaseException:
             self._recovered = False
             raise
+        return True
 
-    async def _move(self) -> bool:
-        """Move one delivery, and have the next one read meanwhile."""
-        delivery = await self._next_delivery()
-        if not delivery:
-            return False
-        if self._source.backlog():
-            self._reading = asyncio.create_task(self._source.read(_DELIVERY))
+    async def _move(self, delivery: Delivery) -> None:
         changes = await self.changes_of(delivery)
         await self.commit(changes, delivery)
         self._count(changes, delivery)
         await self._source.committed(delivery)
-        return True
 
     async def close(self) -> None:
         """Stop reading ahead.  What was read and not committed comes again to the next consumer."""
@@ -182,12 +183,29 @@ class Consumer:
         return await asyncio.to_thread(self._append_and_write, changes, states)
 
     def _append_and_write(self, changes: Changes, states: dict[tuple[str, str], TableState]) -> list[Appended]:
-        done = [
-            append(states[key], entries, self._part_limit, partial(self._placement.part, *key))
-            for key, entries in changes.rows.items()
-        ]
-        write_parts(self._root, self._intent, [write for appended in done for write in appended.writes])
-        return done
+        """Append to the open parts; one that somebody else has cut or removed is closed, and a new one begun."""
+        closed: dict[tuple[str, str], list[Part]] = {}
+        while True:
+            done = [
+                append(states[key], entries, self._part_limit, partial(self._placement.part, *key))
+                for key, entries in changes.rows.items()
+            ]
+            try:
+                write_parts(self._root, self._intent, [write for appended in done for write in appended.writes])
+            except DamagedPartError as error:
+                _log.error("a table goes on in a new part", reason=str(error))
+                states = {key: self._closing(state, error.path, closed) for key, state in states.items()}
+                continue
+            return [
+                one._replace(parts=[*closed.get((one.state.run_id, one.state.name), ()), *one.parts]) for one in done
+            ]
+
+    def _closing(self, state: TableState, path: Path, closed: dict[tuple[str, str], list[Part]]) -> TableState:
+        """The same table, without its open part if that lies at ``path``; it is then among the ``closed``."""
+        if state.open is None or self._root / state.open.file != path:
+            return state
+        closed.setdefault((state.run_id, state.name), []).append(msgspec.structs.replace(state.open, closed=True))
+        return msgspec.structs.replace(state, open=None)
 
     async def _next_delivery(self) -> Delivery:
         reading, self._reading = self._reading, None

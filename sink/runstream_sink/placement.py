@@ -21,6 +21,8 @@ class _Run(NamedTuple):
     taken: Taken
     artifacts: dict[str, str]
     """By path, the file below the run's directory."""
+    parts: dict[tuple[str, int], str]
+    """By table and number, the file of a part that was placed here."""
 
 
 class Placement:
@@ -37,7 +39,7 @@ class Placement:
             parts, artifacts = await self._store.files(missing)
             for run_id in missing:
                 held = artifacts.get(run_id, {})
-                self._runs[run_id] = _Run(Taken([*held.values(), *parts.get(run_id, ())]), held)
+                self._runs[run_id] = _Run(Taken([*held.values(), *parts.get(run_id, ())]), held, {})
         for run_id in run_ids:
             self._runs.move_to_end(run_id)
         while len(self._runs) > max(_RUNS_REMEMBERED, len(run_ids)):
@@ -53,10 +55,11 @@ class Placement:
 
     def part(self, run_id: str, table: str, number: int) -> str:
         """The file of a new part of a table, below the root of all artifacts."""
-        taken = self._runs[run_id].taken
-        file = physical(part_file(table, number), taken)
-        taken.add(file)
-        return f"{run_id}/{file}"
+        run = self._runs[run_id]
+        if (table, number) not in run.parts:
+            file = run.parts[table, number] = physical(part_file(table, number), run.taken)
+            run.taken.add(file)
+        return f"{run_id}/{run.parts[table, number]}"
 
     def forget(self) -> None:
         """A commit failed: what was placed for it is not there."""

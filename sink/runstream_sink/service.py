@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import resource
 import signal
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -11,7 +12,7 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from runstream_schemas.errors import EnvironmentUnavailableError
+from runstream_schemas.errors import EnvironmentUnavailableError, InvalidInputError
 from runstream_sink.artifacts import LocalArtifacts
 from runstream_sink.config import Options
 from runstream_sink.consumer import Consumer, Progress
@@ -20,7 +21,7 @@ from runstream_sink.retention import free, removed_journals
 from runstream_sink.store.protocol import StoreReader
 from runstream_sink.store.sqlite import SqliteStore, open_reader
 
-__all__ = ["Missing", "Replayed", "find_missing", "open_consumer", "replay", "run_sink"]
+__all__ = ["Missing", "Replayed", "find_missing", "link_artifacts", "open_consumer", "replay", "run_sink"]
 
 _RETENTION_INTERVAL: Final = 60.0
 _log = structlog.get_logger(__name__)
@@ -48,6 +49,7 @@ async def open_consumer(options: Options, source: QueueSource) -> AsyncIterator[
     store = SqliteStore(options.store)
     await store.open()
     try:
+        await asyncio.to_thread(link_artifacts, options)
         await source.open(store.store_id)
         try:
             artifacts = LocalArtifacts(options.artifacts, source.directory / "staging")
@@ -62,13 +64,32 @@ async def open_consumer(options: Options, source: QueueSource) -> AsyncIterator[
         await store.close()
 
 
+def link_artifacts(options: Options) -> None:
+    """Make the artifacts' directory; where it is another than the store's own, a link there shows the way to it.
+
+    Raises `InvalidInputError` if the store has its artifacts elsewhere.
+    """
+    options.artifacts.mkdir(parents=True, exist_ok=True)
+    usual = options.store.artifacts
+    if usual.exists() and usual.resolve() == options.artifacts.resolve():
+        return
+    if usual.is_symlink() or (usual.is_dir() and any(usual.iterdir())):
+        raise InvalidInputError(
+            f"the artifacts of {options.store.text} lie in {usual.resolve()}; move them to {options.artifacts} and "
+            f"make {usual} a link to it, or leave --artifacts and RUNSTREAM_ARTIFACTS out"
+        )
+    if usual.is_dir():
+        usual.rmdir()
+    usual.symlink_to(options.artifacts)
+
+
 async def run_sink(options: Options, *, once: bool) -> Progress:
     """Consume the stream into the store, until SIGTERM or SIGINT, or, with ``once``, until what is there is applied."""
     _allow_many_files()
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    if threading.current_thread() is threading.main_thread():  # no other thread is told of signals
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
     source = QueueSource(options.queue, until=time.time_ns() if once else None)
     async with open_consumer(options, source) as (consumer, _):
         _log.info("sink started", stream=f"queue:{options.queue}", store=options.store.text)

@@ -14,10 +14,11 @@ import pytest
 from runstream_schemas import events as ev
 from runstream_schemas.errors import CorruptDataError, EnvironmentUnavailableError, StoreInUseError
 from runstream_sink import query
+from runstream_sink.cancellation import finish
 from runstream_sink.changes import Changes, MetricPoint
 from runstream_sink.location import StoreLocation
 from runstream_sink.store import Commit, SqliteStore, open_reader, table_rows, writing
-from runstream_sink.store.connection import Database, finish
+from runstream_sink.store.connection import Database
 from support.stores import batch, digest_of, ingest, opened, reading, run_id
 
 P = b"p" * 16

@@ -9,7 +9,7 @@ it begins and ends whatever happens to the task that waits for it.  aiosqlite it
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
@@ -18,8 +18,9 @@ from urllib.parse import quote
 import aiosqlite
 
 from runstream_schemas.errors import CorruptDataError, EnvironmentUnavailableError, RunstreamError
+from runstream_sink.cancellation import finish
 
-__all__ = ["BUSY_TIMEOUT", "Database", "connect", "finish"]
+__all__ = ["BUSY_TIMEOUT", "Database", "connect"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -92,20 +93,6 @@ async def connect(path: Path, name: str, prepare: Callable[[sqlite3.Connection],
             raise _translated(error, name) from error
         raise
     return database
-
-
-async def finish(work: Coroutine[Any, Any, T]) -> T:
-    """Await ``work`` to its end under cancellation, which is raised again after that."""
-    task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        raise cancelled from task.exception()
-    return task.result()
 
 
 def _translated(error: sqlite3.Error, name: str) -> RunstreamError:

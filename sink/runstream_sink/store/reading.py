@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from runstream_schemas.errors import EnvironmentUnavailableError
+from runstream_sink.cancellation import finish
 from runstream_sink.location import StoreLocation
 from runstream_sink.store import migrate
-from runstream_sink.store.connection import Database, connect, finish
+from runstream_sink.store.connection import Database, connect
 from runstream_sink.store.protocol import Row
 from runstream_sink.store.statements import SQL
 

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from runstream_schemas.errors import EnvironmentUnavailableError
+from runstream_sink.cancellation import finish
 from runstream_sink.changes import Order
 from runstream_sink.intervals import IntervalSet
 from runstream_sink.location import StoreLocation
 from runstream_sink.store import migrate
-from runstream_sink.store.connection import Database, connect, finish
+from runstream_sink.store.connection import Database, connect
 from runstream_sink.store.ids import wanted
 from runstream_sink.store.lock import StoreLock
 from runstream_sink.store.protocol import Commit

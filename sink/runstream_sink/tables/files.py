@@ -25,7 +25,7 @@ from runstream_schemas.errors import CorruptDataError
 from runstream_sink.tables.filesystem import FileSystem
 from runstream_sink.tables.parts import PartWrite
 
-__all__ = ["INTENT", "MAX_SYNCED", "recover", "write_parts"]
+__all__ = ["INTENT", "MAX_SYNCED", "DamagedPartError", "recover", "write_parts"]
 
 INTENT: Final = "pending.json"
 MAX_SYNCED: Final = 64
@@ -34,11 +34,19 @@ MAX_SYNCED: Final = 64
 _FILE_SYSTEM: Final = FileSystem()
 
 
+class DamagedPartError(CorruptDataError):
+    """A part is shorter than its committed length: somebody else has cut or removed it."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(f"{path} {what}; restore it from a backup, or replay the stream into a new store")
+        self.path = path
+
+
 def write_parts(root: Path, store: Path, writes: Sequence[PartWrite], fs: FileSystem = _FILE_SYSTEM) -> None:
     """Write, at most one write a part, and make durable; ``store`` is where the intent lies.
 
     Bytes behind an offset, which no commit knows, are cut off.  Raises OSError (recover, then try again), and
-    `CorruptDataError` for a part that is shorter than its committed length.
+    `DamagedPartError` for a part that is shorter than its committed length.
     """
     if not writes:
         return
@@ -108,7 +116,7 @@ def _write(root: Path, write: PartWrite, changed: set[Path], fs: FileSystem) -> 
 def _cut_at(path: Path, descriptor: int, length: int, fs: FileSystem) -> None:
     size = fs.size(descriptor)
     if size < length:
-        raise CorruptDataError(f"{path} has {size} bytes, but {length} are committed; restore or replay it")
+        raise DamagedPartError(path, f"has {size} bytes, but {length} are committed")
     if size > length:
         fs.truncate(descriptor, length)
         fs.sync(descriptor)
@@ -127,7 +135,7 @@ def _open_existing(path: Path, fs: FileSystem) -> int:
     try:
         return fs.open(path, os.O_RDWR)
     except FileNotFoundError:
-        raise CorruptDataError(f"{path} is missing, but its rows are committed; restore or replay it") from None
+        raise DamagedPartError(path, "is missing, but its rows are committed") from None
 
 
 def _make_directories(path: Path, changed: set[Path], fs: FileSystem) -> None:
@@ -155,11 +163,11 @@ def _cut(path: Path, length: int, fs: FileSystem) -> bool:
     """Cut a file; whether it had that length."""
     try:
         descriptor = _open_existing(path, fs)
-    except CorruptDataError:
+    except DamagedPartError:
         return False
     try:
         _cut_at(path, descriptor, length, fs)
-    except CorruptDataError:
+    except DamagedPartError:
         return False
     finally:
         fs.close(descriptor)
