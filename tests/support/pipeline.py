@@ -33,6 +33,7 @@ class Pipeline:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        root.mkdir(parents=True, exist_ok=True)
         self.queue = root / "queue"
         self.store = root / "store"
         self.stream = f"queue:{self.queue}"

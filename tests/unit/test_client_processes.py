@@ -7,9 +7,6 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +15,7 @@ from runstream_schemas.events import MetricLogged, RunEnded
 from runstream_schemas.reader import journal_names, segment_indices
 from runstream_schemas.segment import DROP_REASONS, HEADER_SIZE, segment_name, unpack_header
 from runstream_sink import query
+from support.mounting import mounted
 from support.pipeline import Pipeline, run_program
 
 
@@ -341,22 +339,6 @@ def test_a_program_ends_though_its_queue_cannot_be_made(pipeline: Pipeline) -> N
     stats = ends_in_time(pipeline)
     assert stats["accepted"] == 0
     assert stats["dropped"]["disk"] == 40_003
-
-
-@contextmanager
-def mounted(directory: Path, options: str) -> Iterator[None]:
-    """A file system in memory at a directory; where mounting is not possible the test is skipped, loudly."""
-    directory.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", directory], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        reason = f"no tmpfs can be mounted ({done.stderr.strip()}): this behaviour was not tested"
-        pytest.skip(reason)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", directory], check=True)
 
 
 def test_a_program_ends_though_its_queue_is_read_only(pipeline: Pipeline) -> None:
