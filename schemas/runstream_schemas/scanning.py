@@ -30,6 +30,7 @@ _RECORD = struct.Struct("<IIQq")
 _RAW_LIMIT: Final = 1 << 20
 """Most bytes of damage that a hole carries."""
 _SEARCH_WINDOW: Final = 1 << 20
+_LARGEST: Final = align(RECORD_HEADER_SIZE + MAX_BODY)
 _SEQ_WINDOW: Final = 1 << 32
 _PLAUSIBLE_TIMES: Final = range(1 << 59, 1 << 62)
 _not_zero = re.compile(rb"[^\0]").search
@@ -220,7 +221,7 @@ class _Trouble:
         return self._next_seq + len(self._abandoned(head))
 
     def _pass_damage(self, head: _Head, buffer: bytes) -> Scan:
-        """Damage in a living journal is passed over once there is a whole record behind it."""
+        """Damage in a living journal is passed over once there is a whole record behind it, not too far away."""
         seen = _find(buffer, 8, self._next_seq, whole=True)
         if seen.seq >= 0:
             again = self._read_again(len(buffer))
@@ -230,7 +231,7 @@ class _Trouble:
             found = _find(buffer, 8, self._next_seq, whole=True)
             if 0 <= found.seq <= seen.seq:
                 at = self._start + found.at
-                return self._gap(self._abandoned(head), self._after(head), at, found.seq, "corrupt", buffer)
+                return self._gap(head, at, found.seq, "corrupt", buffer)
         return Scan([], [], self._start, self._next_seq)
 
     def _give_up(self, head: _Head, buffer: bytes) -> Scan:
@@ -239,7 +240,7 @@ class _Trouble:
         reason = "corrupt" if damaged else "torn"
         at, seq = self._search()
         if seq >= 0:
-            return self._gap(self._abandoned(head), self._after(head), at, seq, reason, buffer if damaged else b"")
+            return self._gap(head, at, seq, reason, buffer if damaged else b"")
         if head.state is _State.UNFINISHED:
             behind = min(self._start + head.behind, self._extent.stop)
             return Scan([], self._abandoned(head), behind, self._after(head))
@@ -257,11 +258,13 @@ class _Trouble:
             at, seq = _find(buffer, 0, self._next_seq, whole=whole)
             if seq >= 0 or whole:
                 return _Found(offset + at, seq)
-            window = _SEARCH_WINDOW if at else window * 4
+            window = _SEARCH_WINDOW if at else min(window * 4, _LARGEST)
             offset += at
 
-    def _gap(self, holes: list[Hole], next_seq: int, at: int, seq: int, reason: str, damage: bytes) -> Scan:
+    def _gap(self, head: _Head, at: int, seq: int, reason: str, damage: bytes) -> Scan:
         """Go on at a whole record; what is missing before it is a hole."""
+        holes = self._abandoned(head) if seq > head.seq else []
+        next_seq = self._next_seq + len(holes)
         if 0 <= next_seq < seq:
             raw = damage[: min(at - self._start, _RAW_LIMIT)]
             holes = [*holes, Hole(next_seq, seq - 1, reason, raw)]

@@ -32,7 +32,11 @@ class IntervalSet:
         at = bisect_right(self._firsts, number) - 1
         return at >= 0 and number <= self._lasts[at]
 
-    def __len__(self) -> int:
+    def __bool__(self) -> bool:
+        return bool(self._firsts)
+
+    def count(self) -> int:
+        """How many numbers are in the set.  It is no ``__len__``, as ``list`` would make room for so many intervals."""
         return sum(last - first + 1 for first, last in self)
 
     def copy(self) -> "IntervalSet":
