@@ -84,6 +84,10 @@ class Staging:
 
         return self._store(write, f"{len(data)} bytes")
 
+    def sync_all(self) -> None:
+        """Put on the disk what was staged without ``sync``."""
+        os.sync()
+
     def _store(self, fill: Callable[[int], Staged], what: str) -> Staged:
         temporary = self.root / _TEMPORARY / os.urandom(16).hex()
         try:

@@ -124,9 +124,9 @@ class Client:
         else:
             journal.count_drop(reason)
 
-    def staging(self) -> Staging:
-        """Where artifact bytes go before the sink takes them."""
-        return Staging(self.config.queue / "staging")
+    def staging(self, *, sync: bool = True) -> Staging:
+        """Where artifact bytes go before the sink takes them; with ``sync`` each is on the disk before its event."""
+        return Staging(self.config.queue / "staging", sync=sync)
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until every event so far is on the disk; False after ``timeout`` seconds or a failure."""

@@ -41,6 +41,10 @@ DEFAULT_TABLE: Final = "predictions"
 _time_ns = time.time_ns
 _INT64: Final = range(-(1 << 63), 1 << 63)
 _TEXT: Final = frozenset({str})
+_INLINE_LIMIT: Final = 256 << 10
+"""Bytes of a made file up to which it travels in its event, so that logging it touches no file."""
+_MANY_FILES: Final = 64
+"""From so many files on, syncing everything once is faster than syncing each."""
 
 
 class RunInfo(NamedTuple):
@@ -247,13 +251,16 @@ class Run:
         Raises `InvalidInputError`, before anything is logged, if it is no directory or a file has a name that cannot
         be logged; `EnvironmentUnavailableError` if a file cannot be read or staged.
         """
-        staging = self._client.staging()
         found = [
             (source, check_path(join_path(artifact_path, relative), "the artifact's path"))
             for source, relative in artifacts.walk(as_local_path(local_dir))
         ]
-        for source, path in found:
-            self._emit_artifact(path, staging.add_file(source))
+        staging = self._client.staging(sync=len(found) < _MANY_FILES)
+        staged = [(path, staging.add_file(source)) for source, path in found]
+        if len(found) >= _MANY_FILES:
+            staging.sync_all()
+        for path, content in staged:
+            self._emit_artifact(path, content)
 
     def log_text(self, text: str, artifact_file: str) -> None:
         """Log text as a file."""
@@ -346,6 +353,9 @@ class Run:
         return f"<Run {self.run_id} {self.name!r}>"
 
     def _log_bytes(self, data: bytes, path: str) -> None:
+        if len(data) <= _INLINE_LIMIT:
+            self._client.emit(ev.ArtifactInlined(self.run_id, path, data, artifacts.media_type_of(path)))
+            return
         try:
             staged = self._client.staging().add_bytes(data)
         except EnvironmentUnavailableError:

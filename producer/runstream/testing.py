@@ -25,7 +25,7 @@ from runstream.artifacts import Staged
 from runstream.client import client
 from runstream.inputs import as_local_path
 from runstream_schemas.errors import EnvironmentUnavailableError, InvalidInputError
-from runstream_schemas.events import ArtifactLogged, Event, decode_event
+from runstream_schemas.events import ArtifactInlined, ArtifactLogged, Event, decode_event
 
 __all__ = ["Captured", "capture"]
 
@@ -38,7 +38,7 @@ class Captured(list[Event]):
     def __init__(self) -> None:
         super().__init__()
         self.contents: dict[str, bytes] = {}
-        """Bytes of the artifacts by SHA-256 (64 hexadecimal digits)."""
+        """Bytes of the artifacts that are no part of their events, by SHA-256 (64 hexadecimal digits)."""
 
     def of(self, kind: type[T]) -> list[T]:
         """The events of one type."""
@@ -46,8 +46,10 @@ class Captured(list[Event]):
 
     def artifact(self, path: str) -> bytes:
         """The bytes of the artifact that was logged last under a path.  Raises KeyError if none was."""
-        for event in reversed(self.of(ArtifactLogged)):
-            if event.path == path:
+        for event in reversed(self):
+            if isinstance(event, ArtifactInlined) and event.path == path:
+                return event.content
+            if isinstance(event, ArtifactLogged) and event.path == path:
                 return self.contents[event.sha256]
         raise KeyError(path)
 
@@ -83,6 +85,12 @@ def capture() -> Iterator[Captured]:
 
 class _MemoryStaging:
     """Takes what `runstream.artifacts.Staging` takes."""
+
+    def __init__(self, *, sync: bool = True) -> None:
+        """There is no disk to sync."""
+
+    def sync_all(self) -> None:
+        """The same."""
 
     def add_file(self, path: Path) -> Staged:
         """Read a file."""

@@ -25,6 +25,7 @@ __all__ = [
     "RUN_STATUSES",
     "TAGS",
     "Abandoned",
+    "ArtifactInlined",
     "ArtifactLogged",
     "Event",
     "ExperimentCreated",
@@ -211,6 +212,15 @@ class Abandoned(Struct, array_like=True, frozen=True, gc=False, tag=20):
     """The seq of a log call that never returned: an exception or a kill cut it off.  Nothing was accepted."""
 
 
+class ArtifactInlined(Struct, array_like=True, frozen=True, gc=False, tag=21):
+    """A small file of a run with its bytes, as made by ``log_text`` and the like: `ArtifactLogged` without a detour."""
+
+    run_id: str
+    path: str
+    content: bytes
+    media_type: str | None = None
+
+
 Event = (
     RunStarted
     | RunUpdated
@@ -232,6 +242,7 @@ Event = (
     | RunRestored
     | LossNotice
     | Abandoned
+    | ArtifactInlined
 )
 
 TAGS: Final[dict[int, type[Struct]]] = {struct.__struct_config__.tag: struct for struct in Event.__args__}

@@ -14,6 +14,7 @@ An event that cannot be applied becomes a dead letter with its reason and its by
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from hashlib import sha256
 from typing import Any, Final
 
 from runstream_schemas import events as ev
@@ -182,6 +183,15 @@ def _apply_artifact(changes: Changes, event: ev.ArtifactLogged, emit_ts: int, pr
     _last(changes.artifacts, (event.run_id, path), change)
 
 
+def _apply_inlined(changes: Changes, event: ev.ArtifactInlined, emit_ts: int, producer_id: bytes, seq: int) -> None:
+    path = check_path(event.path, "the artifact's path")
+    _touch_run(changes, event.run_id)
+    content = event.content
+    order = order_of(emit_ts, producer_id, seq)
+    change = ArtifactChange(order, sha256(content).hexdigest(), len(content), event.media_type, content)
+    _last(changes.artifacts, (event.run_id, path), change)
+
+
 def _apply_run_start(changes: Changes, event: ev.RunStarted, emit_ts: int, producer_id: bytes, seq: int) -> None:
     _check_experiment(event.experiment_id)
     _check_time(event.start_time)
@@ -347,6 +357,7 @@ _APPLIERS: Final[dict[type[Event], _Applier]] = {
     ev.TagDeleted: _apply_tag_deletion,
     ev.RowsLogged: _apply_rows,
     ev.ArtifactLogged: _apply_artifact,
+    ev.ArtifactInlined: _apply_inlined,
     ev.ExperimentCreated: _apply_experiment,
     ev.ExperimentRenamed: _apply_experiment_name,
     ev.ExperimentTagsSet: _apply_experiment_tags,

@@ -90,6 +90,8 @@ class ArtifactChange(NamedTuple):
     sha256: str
     size: int
     media_type: str | None
+    content: bytes | None = None
+    """The bytes themselves, where they came with the event."""
 
 
 class RowsEntry(NamedTuple):

@@ -169,6 +169,9 @@ class Consumer:
             files[key] = file = self._placement.artifact(*key)
             if held.get(key, b"") >= change.order:
                 continue
+            if change.content is not None:
+                await self._artifacts.publish_bytes(f"{key[0]}/{file}", change.content)
+                continue
             try:
                 await self._artifacts.publish(f"{key[0]}/{file}", change.sha256, change.size)
             except MissingArtifactError as error:

@@ -51,6 +51,8 @@ EVENTS: list[Event] = [
     e.LossNotice(PRODUCER.hex(), 2, "quota", 1 << 40),
     e.Abandoned(),
 ]
+LATER_EVENTS: list[Event] = [e.ArtifactInlined(RUN, "notes/a.txt", b"\x00text\xff", "text/plain")]
+"""Types that came after the segment and the batches were made."""
 RECORDS = [Record(seq, TIME + seq, encode_event(event)) for seq, event in enumerate(EVENTS)]
 
 
@@ -75,7 +77,7 @@ def segment() -> bytes:
     return (bytes(page) + records).ljust(8192, b"\0")
 
 
-@pytest.mark.parametrize("event", EVENTS, ids=name_of)
+@pytest.mark.parametrize("event", [*EVENTS, *LATER_EVENTS], ids=name_of)
 def test_an_event_has_these_bytes(event: Event) -> None:
     """Decoding gives the stated event, encoding exactly the bytes."""
     golden = (HERE / "events" / f"{name_of(event)}.msgpack").read_bytes()
@@ -86,8 +88,9 @@ def test_an_event_has_these_bytes(event: Event) -> None:
 
 def test_every_event_type_has_golden_bytes() -> None:
     """And there are no others."""
-    assert {type(event) for event in EVENTS} == set(TAGS.values())
-    assert {path.stem for path in (HERE / "events").iterdir()} == {name_of(event) for event in EVENTS}
+    events = [*EVENTS, *LATER_EVENTS]
+    assert {type(event) for event in events} == set(TAGS.values())
+    assert {path.stem for path in (HERE / "events").iterdir()} == {name_of(event) for event in events}
 
 
 def test_a_segment_has_these_bytes() -> None:

@@ -335,6 +335,31 @@ def test_an_artifact_is_logged_in_a_thread_for_coroutines(pipeline: Pipeline, tm
     assert pipeline.artifact(run_id, "a/f.txt") == pipeline.artifact(run_id, "b/f.txt") == b"content"
 
 
+def test_made_files_travel_in_their_events_up_to_a_size(pipeline: Pipeline) -> None:
+    """Logging them touches no file; larger ones are staged."""
+    with runstream.start_run() as run:
+        runstream.log_text("s" * (256 << 10), "small.txt")
+        assert not (pipeline.queue / "staging").exists()
+        runstream.log_text("l" * ((256 << 10) + 1), "large.txt")
+        assert (pipeline.queue / "staging").exists()
+    pipeline.drain()
+    assert pipeline.artifact(run.run_id, "small.txt") == b"s" * (256 << 10)
+    assert pipeline.artifact(run.run_id, "large.txt") == b"l" * ((256 << 10) + 1)
+
+
+def test_a_directory_of_many_files_is_logged_whole(pipeline: Pipeline, tmp_path: Path) -> None:
+    """More than are synced one by one."""
+    many = tmp_path / "many"
+    many.mkdir()
+    for number in range(70):
+        (many / f"{number}.txt").write_text(str(number))
+    with runstream.start_run() as run:
+        runstream.log_artifacts(many)
+    pipeline.drain()
+    assert len(pipeline.ask(query.list_artifacts, run.run_id)) == 70
+    assert pipeline.artifact(run.run_id, "69.txt") == b"69"
+
+
 def test_staging_that_fails_raises_for_files_and_is_counted_for_values(pipeline: Pipeline, tmp_path: Path) -> None:
     """A file that cannot be kept is told to the caller; what the program holds in memory never raises."""
     file = tmp_path / "f.txt"
@@ -344,9 +369,11 @@ def test_staging_that_fails_raises_for_files_and_is_counted_for_values(pipeline:
         (pipeline.queue / "staging").write_text("in the way")
         with pytest.raises(EnvironmentUnavailableError, match="cannot stage"):
             runstream.log_artifact(file)
-        runstream.log_text("text", "t.txt")
-        runstream.log_dict({}, "d.json")
+        runstream.log_text("text" * 100_000, "t.txt")
+        runstream.log_dict({"long": "text" * 100_000}, "d.json")
+        runstream.log_text("short", "short.txt")
     assert runstream.stats()["dropped"]["disk"] == before + 2
     pipeline.drain()
-    assert pipeline.ask(query.list_artifacts, run.run_id) == []
+    assert pipeline.artifact(run.run_id, "short.txt") == b"short"
+    assert len(pipeline.ask(query.list_artifacts, run.run_id)) == 1
     assert [(loss.reason, loss.count) for loss in pipeline.ask(query.list_losses)] == [("disk", 2)]

@@ -34,7 +34,8 @@ def moved(pipeline: Pipeline, tmp_path: Path) -> Path:
     with runstream.start_run("letters"):
         client.emit_body(UNKNOWN)
         client.emit_body(b"\xc1\xc1")
-        runstream.log_text("artifact", "artifact.txt")
+        (tmp_path / "artifact.txt").write_text("artifact")
+        runstream.log_artifact(tmp_path / "artifact.txt")
     runstream.close()
     _stage(pipeline, "artifact").rename(moved)
     pipeline.drain()

@@ -4,6 +4,8 @@ import sqlite3
 from contextlib import closing
 from typing import Any
 
+from pathlib import Path
+
 import pytest
 
 import runstream
@@ -113,13 +115,14 @@ def test_backlog_is_passed_over(pipeline: Pipeline, run_id: str) -> None:
     assert (report.ok, report.checked["events"]) == (True, events)
 
 
-def test_dead_letters_have_no_effect_to_be_missed(pipeline: Pipeline, run_id: str) -> None:
+def test_dead_letters_have_no_effect_to_be_missed(pipeline: Pipeline, run_id: str, tmp_path: Path) -> None:
     """The artifact whose bytes are gone, and the event whose type nobody knows, are in the dead letters."""
     from runstream.client import client
 
     client.emit_body(b"\x91\xcd\xff\xff")
     with runstream.start_run("three"):
-        runstream.log_text("third", "third.txt")
+        (tmp_path / "third.txt").write_text("third")
+        runstream.log_artifact(tmp_path / "third.txt")
     runstream.close()
     for staged in (pipeline.queue / "staging").glob("*/*"):
         if staged.read_bytes() == b"third":

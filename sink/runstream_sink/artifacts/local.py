@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import os
 import uuid
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
@@ -28,22 +29,36 @@ class LocalArtifacts:
         """Verify, then link or copy, then rename into place."""
         source = self._staging / sha256[:2] / sha256
         await self._verify(source, sha256, size)
-        target = self.root / file
-        fresh = target.with_name(f".{uuid.uuid4().hex}.new")
-        await asyncio.to_thread(self._make_directory, target.parent)
-        try:
-            await self._place(source, fresh)
-            await asyncio.to_thread(fresh.replace, target)
-        except BaseException:
-            fresh.unlink(missing_ok=True)
-            raise
-        self._directories.add(target.parent)
+        await self._replace(file, lambda fresh: self._place(source, fresh))
+
+    async def publish_bytes(self, file: str, content: bytes) -> None:
+        """Write, then rename into place."""
+
+        async def write(fresh: Path) -> None:
+            async with aiofiles.open(fresh, "wb") as target:
+                await target.write(content)
+
+        await self._replace(file, write)
 
     async def make_durable(self) -> None:
         """Sync the directories that got new entries; the files were synced before."""
         for directory in list(self._directories):
             await asyncio.to_thread(_sync, directory, os.O_DIRECTORY)
             self._directories.discard(directory)
+
+    async def _replace(self, file: str, make: Callable[[Path], Awaitable[None]]) -> None:
+        """Let ``make`` make a file under another name, sync it, and put it in place of ``file``."""
+        target = self.root / file
+        fresh = target.with_name(f".{uuid.uuid4().hex}.new")
+        await asyncio.to_thread(self._make_directory, target.parent)
+        try:
+            await make(fresh)
+            await asyncio.to_thread(_sync, fresh)
+            await asyncio.to_thread(fresh.replace, target)
+        except BaseException:
+            fresh.unlink(missing_ok=True)
+            raise
+        self._directories.add(target.parent)
 
     async def _verify(self, source: Path, sha256: str, size: int) -> None:
         digest = hashlib.sha256()
@@ -69,7 +84,6 @@ class LocalArtifacts:
             async with aiofiles.open(source, "rb") as reader, aiofiles.open(fresh, "wb") as writer:
                 while chunk := await reader.read(_CHUNK):
                     await writer.write(chunk)
-        await asyncio.to_thread(_sync, fresh)
 
     def _make_directory(self, directory: Path) -> None:
         missing = [parent for parent in (directory, *directory.parents) if not parent.exists()]

@@ -28,5 +28,8 @@ class ArtifactStore(Protocol):
         Raises `MissingArtifactError` if there are no such bytes, OSError if the place fails.
         """
 
+    async def publish_bytes(self, file: str, content: bytes) -> None:
+        """Make bytes visible as ``file``.  Raises OSError if the place fails."""
+
     async def make_durable(self) -> None:
         """Return after all that was published would survive a power cut."""
