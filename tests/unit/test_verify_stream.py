@@ -2,9 +2,8 @@
 
 import sqlite3
 from contextlib import closing
-from typing import Any
-
 from pathlib import Path
+from typing import Any
 
 import pytest
 
