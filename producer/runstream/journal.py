@@ -182,14 +182,15 @@ class Journal:
     def sync(self) -> None:
         """Put what was appended so far on the disk, and let go of the segments that are full.  Raises OSError."""
         with self._lock:  # not while syncing: log calls would wait for the disk, and a signal handler for ever
-            seq, current = self._next_seq - self._busy, self._current
-        self._sync_to(seq, current)
+            within = self._busy  # a signal handler in a log call: the event in the making may be the last, or the next
+            seq, current = self._next_seq - within, self._current
+        self._sync_to(seq, current, always=within)
 
-    def _sync_to(self, seq: int, current: Segment) -> None:
+    def _sync_to(self, seq: int, current: Segment, *, always: bool = False) -> None:
         with self._syncing:
             while not self._finished and self._oldest is not current and self._oldest.following is not None:
                 self._finish_oldest(self._oldest.following)
-            if self._finished or seq <= self._synced_seq:
+            if self._finished or (seq <= self._synced_seq and not always):
                 return
             self._sync_entries()
             if current.index >= self._oldest.index:  # else somebody has synced it meanwhile
