@@ -9,6 +9,7 @@ import os
 import random
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import runstream
@@ -33,6 +34,13 @@ def work(name: str, shared: str) -> None:
             time.sleep(choice.random() / 100)  # the work between log calls
 
 
+def made_file(unique: str) -> Path:
+    """A file to log; the next one takes its place."""
+    file = Path(f"{unique}.txt")
+    file.write_text(unique * 10)
+    return file
+
+
 def log_round(run: runstream.Run, shared: str, unique: str, step: int, choice: random.Random) -> None:
     """Some calls of every kind."""
     for target in (run.run_id, shared):
@@ -50,6 +58,9 @@ def log_round(run: runstream.Run, shared: str, unique: str, step: int, choice: r
     run.log_table(rows, "own")
     for row in rows:
         acknowledge("row", run.run_id, "own", row["id"])
+    if step % 10 == 0:
+        runstream.log_artifact(made_file(unique), "files", run_id=shared)
+        acknowledge("artifact", shared, f"files/{unique}.txt")
     if step % 5 == 0:
         runstream.log_text(unique * choice.randrange(1, 100), f"texts/{unique}.txt", run_id=shared)
         acknowledge("artifact", shared, f"texts/{unique}.txt")

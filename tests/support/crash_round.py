@@ -206,7 +206,7 @@ class Round:
         held = {artifact.path: artifact for artifact in self.pipeline.ask(query.list_artifacts, SHARED)}
         for _, path in facts:
             content = (self.pipeline.store / "artifacts" / SHARED / held[path].file).read_text()
-            unique = path.removeprefix("texts/").removesuffix(".txt")
+            unique = path.partition("/")[2].removesuffix(".txt")
             assert content
             assert content == unique * (len(content) // len(unique))
 

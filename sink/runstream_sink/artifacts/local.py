@@ -54,7 +54,7 @@ class LocalArtifacts:
         try:
             await make(fresh)
             await asyncio.to_thread(_sync, fresh)
-            await asyncio.to_thread(fresh.replace, target)
+            await asyncio.to_thread(_rename, fresh, target)
         except BaseException:
             fresh.unlink(missing_ok=True)
             raise
@@ -89,6 +89,11 @@ class LocalArtifacts:
         missing = [parent for parent in (directory, *directory.parents) if not parent.exists()]
         directory.mkdir(parents=True, exist_ok=True)
         self._directories.update(parent.parent for parent in missing)
+
+
+def _rename(fresh: Path, target: Path) -> None:
+    fresh.replace(target)
+    fresh.unlink(missing_ok=True)  # still there where both were links to the same file: nothing is renamed then
 
 
 def _sync(path: Path, flags: int = 0) -> None:
