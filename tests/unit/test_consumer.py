@@ -21,6 +21,7 @@ from runstream_sink.source import Delivery
 from runstream_sink.store.protocol import Commit
 from runstream_sink.store.sqlite import SqliteStore
 from support.pipeline import Pipeline
+from support.waiting import until
 
 
 class Trouble:
@@ -193,8 +194,7 @@ def test_a_stop_ends_the_waiting_for_a_broken_disk(pipeline: Pipeline) -> None:
         stop = asyncio.Event()
         async with consuming(pipeline, trouble) as consumer:
             task = asyncio.create_task(consumer.run(once=False, stop=stop))
-            while len(trouble.happened) < 3:
-                await asyncio.sleep(0.01)
+            await until(lambda: len(trouble.happened) >= 3)
             stop.set()
             await asyncio.wait_for(task, 1)
         return consumer
@@ -234,9 +234,7 @@ def test_events_are_followed_while_they_come(pipeline: Pipeline) -> None:
                 for step in range(5):
                     before = consumer.progress.events
                     await asyncio.to_thread(run.log_metric, "m", step, step)
-                    async with asyncio.timeout(10):
-                        while consumer.progress.events == before:
-                            await asyncio.sleep(0.005)
+                    await until(lambda seen=before: consumer.progress.events > seen)  # type: ignore[misc]
             stop.set()
             await task
             assert consumer.progress.commits >= 5
