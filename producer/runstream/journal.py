@@ -209,7 +209,8 @@ class Journal:
     def _finish_oldest(self, following: Segment) -> None:
         """Sync the oldest segment, which nobody writes to any more, and let go of it."""
         oldest = self._oldest
-        oldest.seal()  # an exception may have come between leaving it and sealing it
+        if not oldest.sealed:  # an exception came between leaving it and sealing it
+            oldest.seal()
         self._filesystem.sync(oldest.descriptor)
         if self._oldest is oldest:
             self._oldest = following

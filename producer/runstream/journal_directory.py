@@ -28,7 +28,7 @@ _pack_count: Final = Struct("<Q").pack
 class Segment:
     """One segment file, mapped."""
 
-    __slots__ = ("buffer", "capacity", "descriptor", "drops", "end", "following", "index")
+    __slots__ = ("buffer", "capacity", "descriptor", "drops", "end", "following", "index", "sealed")
 
     def __init__(self, index: int, capacity: int, descriptor: int, buffer: Buffer) -> None:
         self.index = index
@@ -39,12 +39,14 @@ class Segment:
         self.end = 0
         """Offset behind the last record, once the writer has left."""
         self.following: Segment | None = None
+        self.sealed = False
 
     def seal(self) -> None:
         """Note that nothing is written behind ``end`` any more, and where the journal goes on."""
         state, check = pack_seal(self.end, self.following.index if self.following is not None else 0)
         self.buffer[STATE_OFFSET : STATE_OFFSET + len(state)] = state
         self.buffer[SEAL_OFFSET : SEAL_OFFSET + len(check)] = check
+        self.sealed = True
 
     def count_drop(self, reason: str) -> None:
         """Count a dropped event in the header page."""
