@@ -49,6 +49,7 @@ def test_unknown_trailing_fields_are_skipped(tag: int) -> None:
         18: ["r"],
         19: ["j", 0, "quota", 1],
         20: [],
+        21: ["r", "p", b"bytes", None],
     }
     event = decode_event(encode([tag, *fields[tag]]))
     assert type(event) is TAGS[tag]
@@ -64,12 +65,12 @@ def test_missing_fields_are_their_defaults() -> None:
 
 def test_tags_are_dense_and_no_type_has_two() -> None:
     """A tag once given out stays."""
-    assert sorted(TAGS) == list(range(1, 21))
+    assert sorted(TAGS) == list(range(1, 22))
     assert TAGS[5] is MetricLogged
     assert TAGS[19] is LossNotice
 
 
-@pytest.mark.parametrize("tag", [0, 21, 127, -1, 1 << 40])
+@pytest.mark.parametrize("tag", [0, 22, 127, -1, 1 << 40])
 def test_a_type_of_a_newer_version_is_unknown(tag: int) -> None:
     """Whatever it holds: the message says what to do."""
     with pytest.raises(UnknownEventError, match=rf"event type {tag} is not known.*upgrade"):

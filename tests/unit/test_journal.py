@@ -651,22 +651,25 @@ def test_a_forked_child_lets_go_of_its_parents_journal(tmp_path: Path) -> None:
         journal.append(bytes(1_000))
     journal.prepare()
     path = journal_path(tmp_path, journal)
-    read_end, write_end = os.pipe()
+    to_child, from_parent = os.pipe()
+    to_parent, from_child = os.pipe()
     child = os.fork()
     if child == 0:
-        os.close(write_end)
+        os.close(from_parent)
         journal.abandon()
-        os.read(read_end, 1)
-        os._exit(0 if not disk._open else 1)
+        os.write(from_child, b"abandoned" if not disk._open else b"held")
+        os.read(to_child, 1)
+        os._exit(0)
     try:
+        assert os.read(to_parent, 100) == b"abandoned"
         assert has_writer(path)
         journal.append(b"the parent goes on")
         journal.sync()
         journal.close()
         assert not any(has_writer(tmp_path / "journals" / name) for name in journal_names(tmp_path / "journals"))
     finally:
-        os.close(write_end)
-        os.close(read_end)
+        for descriptor in (from_parent, to_child, to_parent, from_child):
+            os.close(descriptor)
         assert os.waitpid(child, 0)[1] == 0
 
 
