@@ -131,13 +131,14 @@ class Client:
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until every event so far is on the disk; False after ``timeout`` seconds or a failure."""
         self._notice_fork()
-        if self._journal is None:
+        journal, keeper = self._journal, self._keeper
+        if journal is None:
             return not any(self._unopened_drops.values())
-        if self._keeper is not None:
-            return self._keeper.sync_now(timeout)
+        if keeper is not None:
+            return keeper.sync_now(timeout)
         try:
-            for journal in self._journals():
-                journal.sync()
+            for one in _with_nested(journal):
+                one.sync()
         except OSError:
             return False
         return True
@@ -155,7 +156,7 @@ class Client:
     def stats(self) -> dict[str, Any]:
         """Counts since this process began: see `runstream.stats`."""
         self._notice_fork()
-        journals = list(self._journals())
+        keeper, journals = self._keeper, list(_with_nested(self._journal))
         dropped = {
             reason: self._unopened_drops[reason]
             + self._past_drops[reason]
@@ -169,7 +170,7 @@ class Client:
             "stalls": self._past["stalls"] + sum(one.stalls for one in journals),
             "converted": self.encoder.converted,
             "queue": str(self.config.queue),
-            "error": self._keeper.error if self._keeper is not None else "",
+            "error": keeper.error if keeper is not None else "",
         }
 
     def _reset(self) -> None:
@@ -211,9 +212,6 @@ class Client:
                 self._past[name] += getattr(one, name)
             for reason, count in one.dropped.items():
                 self._past_drops[reason] += count
-
-    def _journals(self) -> Iterator[Journal]:
-        return _with_nested(self._journal)
 
     def _open(self) -> Journal | None:
         """This process's journal, opened if need be; None while that fails."""

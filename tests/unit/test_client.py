@@ -148,6 +148,18 @@ def test_a_disk_that_cannot_sync_shows_in_stats(client: Client) -> None:
     assert client.stats()["error"] == ""
 
 
+def test_without_a_background_thread_flush_syncs_itself(client: Client) -> None:
+    """As while the interpreter ends, when no thread can be started any more."""
+    client._at_exit()
+    client.emit(metric(0))
+    assert client.flush()
+    assert client.stats()["synced"] == 1
+    client.emit(metric(1))
+    disk(client).refuse_sync = True
+    assert not client.flush()
+    disk(client).refuse_sync = False
+
+
 def test_events_beyond_the_quota_are_dropped_and_counted_everywhere(pipeline: Pipeline) -> None:
     """In stats, in the segment's header, and in the store; what was accepted is there."""
     runstream.configure(journal_quota="512KiB", segment_size="64KiB")
