@@ -1,0 +1,225 @@
+"""The journal on a disk that is full, or fails, or is slow."""
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runstream.filesystem import Buffer, Filesystem
+from runstream.journal import Journal
+from runstream_schemas.reader import JournalReader, journal_names
+from runstream_schemas.segment import Record
+from support.journals import Abort, FaultyFilesystem, chunks, journal_path, make_journal, read_all
+
+
+@pytest.fixture
+def disk() -> FaultyFilesystem:
+    """A disk that works until it is told to fail."""
+    return FaultyFilesystem()
+
+
+@pytest.fixture
+def journal(tmp_path: Path, disk: FaultyFilesystem) -> Iterator[Journal]:
+    """A journal with small segments."""
+    one = make_journal(tmp_path, disk)
+    yield one
+    disk.calm()
+    one.close()
+
+
+def bodies(records: list[Record]) -> list[bytes]:
+    """What was logged."""
+    return [record.body for record in records]
+
+
+def drops(path: Path) -> dict[tuple[int, str], int]:
+    """What a reader is told of drops."""
+    reader = JournalReader(path)
+    told: dict[tuple[int, str], int] = {}
+    for chunk in chunks(reader):
+        told |= chunk.drops
+    reader.close()
+    return told
+
+
+def test_a_refusal_is_not_tried_again_at_every_call(journal: Journal, disk: FaultyFilesystem) -> None:
+    """Without a background thread once a second, with one never."""
+    disk.full = True
+    assert journal.append(bytes(70_000)) == "disk"
+    calls = len(disk.calls)
+    assert journal.append(bytes(70_000)) == "disk"
+    journal.kept = True
+    journal._refused_at = 0
+    assert journal.append(bytes(70_000)) == "disk"
+    assert len(disk.calls) == calls
+    assert journal.stalls == 1
+    disk.full = False
+    journal.prepare()
+    assert journal.append(bytes(70_000)) is None
+
+
+def test_a_full_disk_leaves_no_file_behind(journal: Journal, disk: FaultyFilesystem, tmp_path: Path) -> None:
+    """And what fits in the present segment is still taken."""
+    disk.fail(OSError(errno.EIO, "rename"), 1)
+    journal.prepare()
+    disk.full = True
+    journal.prepare()
+    assert [path.name for path in journal_path(tmp_path, journal).iterdir()] in (
+        ["lock", "0000000000.seg"],
+        ["0000000000.seg", "lock"],
+    )
+    assert journal.append(b"fits") is None
+
+
+@pytest.mark.parametrize("after", range(8))
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_an_exception_anywhere_in_a_roll_loses_nothing(
+    journal: Journal, disk: FaultyFilesystem, tmp_path: Path, after: int, share: float
+) -> None:
+    """The journal goes on in one of the two segments, and a reader finds out in which."""
+    journal.prepare()
+    while journal._position + 1_024 <= journal._capacity:
+        journal.append(bytes(1_000))
+    accepted = journal.accepted
+    disk.fail_store(Abort(), after, share)
+    with_exception = False
+    try:
+        journal.append(bytes(1_000))
+    except Abort:
+        with_exception = True
+    disk.calm()
+    assert with_exception == (after < 5)
+    later = [os.urandom(10) for _ in range(10)]
+    assert [journal.append(body) for body in later] == [None] * 10
+    journal.sync()
+    path = journal_path(tmp_path, journal)
+    reader = JournalReader(path)
+    records, holes = read_all(reader)
+    reader.close()
+    assert bodies(records)[:accepted] == [bytes(1_000)] * accepted
+    assert bodies(records)[-10:] == later
+    assert all(hole.reason == "abandoned" for hole in holes)
+
+
+def test_a_close_that_fails_releases_the_journal_all_the_same(tmp_path: Path, disk: FaultyFilesystem) -> None:
+    """And its nested journal, too: what was accepted is read."""
+    journal = make_journal(tmp_path, disk)
+    journal.append(b"outer")
+    with journal._lock:
+        journal._busy = True
+        assert journal.append(b"inner") is None
+        journal._busy = False
+    disk.fail(OSError(errno.EIO, "sync"), 0)
+    with pytest.raises(OSError, match="sync"):
+        journal.close()
+    assert not disk._open
+    found = []
+    for name in journal_names(tmp_path / "journals"):
+        reader = JournalReader(tmp_path / "journals" / name)
+        found += bodies(read_all(reader)[0])
+        assert reader.position.done
+        reader.close()
+    assert sorted(found) == [b"inner", b"outer"]
+
+
+def test_synced_says_what_survives_the_machine(journal: Journal, disk: FaultyFilesystem) -> None:
+    """Only what the disk has said yes to: records, and new files."""
+    journal.append(b"a")
+    assert (journal.accepted, journal.synced) == (1, 0)
+    disk.fail(OSError(errno.EIO, "broken"), 0)
+    with pytest.raises(OSError, match="broken"):
+        journal.sync()
+    assert journal.synced == 0
+    disk.calls.clear()
+    journal.sync()
+    assert journal.synced == 1
+    assert sorted(disk.calls) == ["sync", "sync_directory", "sync_directory"]
+    disk.calls.clear()
+    journal.sync()
+    assert disk.calls == []
+
+
+def test_a_new_segment_is_entered_in_the_directory_before_its_events_count_as_synced(
+    journal: Journal, disk: FaultyFilesystem
+) -> None:
+    """Although there was a sync between its making and its first event."""
+    journal.append(b"a")
+    journal.sync()
+    journal.prepare()
+    journal.sync()
+    disk.calls.clear()
+    while journal._current.index == 0:
+        journal.append(bytes(1_000))
+    journal.sync()
+    assert disk.calls.count("sync_directory") == 2
+    assert journal.synced == journal.accepted
+
+
+def test_segments_that_are_full_are_let_go_of_once_they_are_synced(journal: Journal, disk: FaultyFilesystem) -> None:
+    """Those whose sync failed stay."""
+    for _ in range(300):
+        journal.append(bytes(1_000))
+    held = len(disk._open)
+    disk.fail(OSError(errno.EIO, "broken"), 2)
+    with pytest.raises(OSError, match="broken"):
+        journal.sync()
+    assert len(disk._open) == held - 1
+    journal.sync()
+    assert len(disk._open) == 2
+    assert journal.synced == 300
+
+
+def test_a_sync_does_not_count_the_event_that_it_interrupts(journal: Journal, tmp_path: Path) -> None:
+    """A signal handler that syncs in the middle of a log call cannot know whether its bytes are there."""
+    journal.append(b"a")
+    with journal._lock:
+        journal._busy = True
+        journal._next_seq = 2
+        assert journal.interrupted
+        journal.sync()
+        journal._busy = False
+        journal._next_seq = 1
+    assert journal.synced == 1
+    assert not journal.interrupted
+
+
+def test_a_segment_that_was_prepared_too_late_is_thrown_away(tmp_path: Path) -> None:
+    """A log call has made a later one itself meanwhile: indices rise."""
+
+    class Slow(Filesystem):
+        """Lets a log call come in between."""
+
+        def allocate(self, path: Path, size: int) -> tuple[int, Buffer]:
+            made = super().allocate(path, size)
+            if path.name == "0000000001.new":
+                assert journal.append(bytes(70_000)) is None
+            return made
+
+    journal = make_journal(tmp_path, Slow())
+    journal.prepare()
+    assert journal._spare is None
+    journal.append(b"next")
+    path = journal_path(tmp_path, journal)
+    assert {name.name for name in path.iterdir()} == {"lock", "0000000000.seg", "0000000002.seg", "0000000003.seg"}
+    journal.close()
+    reader = JournalReader(path)
+    assert [len(body) for body in bodies(read_all(reader)[0])] == [70_000, 4]
+    reader.close()
+
+
+def test_a_journal_that_nobody_can_lock_is_not_made(tmp_path: Path) -> None:
+    """The lock is exclusive."""
+    path = tmp_path / "lock"
+    first = Filesystem().lock(path)
+    with pytest.raises(BlockingIOError):
+        Filesystem().lock(path)
+    os.close(first)
+
+
+def test_allocating_leaves_nothing_behind_on_failure(tmp_path: Path) -> None:
+    """A file larger than the file system, say."""
+    with pytest.raises(OSError, match=r".+"):
+        Filesystem().allocate(tmp_path / "huge", 1 << 62)
+    assert list(tmp_path.iterdir()) == []
