@@ -13,7 +13,7 @@ An event that cannot be applied becomes a dead letter with its reason and its by
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from hashlib import sha256
 from typing import Any, Final
 
@@ -162,16 +162,22 @@ def _apply_tag_deletion(changes: Changes, event: ev.TagDeleted, emit_ts: int, pr
 
 
 def _apply_rows(changes: Changes, event: ev.RowsLogged, emit_ts: int, producer_id: bytes, seq: int) -> None:
-    table = check_path(event.table, "the table's name")
+    table = _checked_table(event.table)
     columns = event.columns
     width = len(columns)
-    if any(len(row) != width for row in event.rows):
+    if set(map(len, event.rows)) - {width}:
         raise InvalidInputError(f"a row of table {table!r} has another number of values than its {width} columns")
     if len(set(columns)) != width:
         raise InvalidInputError(f"a column of table {table!r} is named twice")
     _touch_run(changes, event.run_id)
     entry = RowsEntry(producer_id, seq, emit_ts, columns, event.rows)
     changes.rows.setdefault((event.run_id, table), []).append(entry)
+
+
+@lru_cache(maxsize=10_000)
+def _checked_table(name: str) -> str:
+    """Few tables have very many rows."""
+    return check_path(name, "the table's name")
 
 
 def _apply_artifact(changes: Changes, event: ev.ArtifactLogged, emit_ts: int, producer_id: bytes, seq: int) -> None:

@@ -15,7 +15,7 @@ import contextlib
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import structlog
@@ -26,6 +26,7 @@ from runstream_sink.apply import apply
 from runstream_sink.artifacts import ArtifactStore, MissingArtifactError
 from runstream_sink.cancellation import finish
 from runstream_sink.changes import ArtifactChange, Changes, DeadLetter, origin_of
+from runstream_sink.intervals import IntervalSet
 from runstream_sink.placement import Placement
 from runstream_sink.source import Delivery, Source
 from runstream_sink.store.protocol import Commit, Store
@@ -56,6 +57,13 @@ class Progress:
     """Why the last try failed; empty while all is well."""
 
 
+class _Prepared(NamedTuple):
+    """A delivery and what it changes."""
+
+    delivery: Delivery
+    changes: Changes
+
+
 class Consumer:
     """Moves one stream into one store."""
 
@@ -72,7 +80,9 @@ class Consumer:
         self._part_limit = part_limit
         self._placement = Placement(store)
         self._recovered = False
-        self._reading: asyncio.Task[Delivery] | None = None
+        self._ahead: asyncio.Task[_Prepared | None] | None = None
+        self._seen: dict[bytes, IntervalSet] = {}
+        """What the store has seen of the producers of the last delivery, as soon as that is committed."""
 
     async def run(self, *, once: bool, stop: asyncio.Event) -> None:
         """Consume until ``stop`` is set, or, with ``once``, until nothing is left to read."""
@@ -96,41 +106,43 @@ class Consumer:
                 pause = min(pause * 2, _LONGEST_PAUSE)
 
     async def step(self) -> bool:
-        """Move one delivery, and have the next one read meanwhile; False if there was nothing to move.
+        """Move one delivery, and have the next one prepared meanwhile; False if there was nothing to move.
 
         After an error anywhere in it, the next step begins at what is committed.
         """
         if not self._recovered:
             await self._recover()
         try:
-            delivery = await self._next_delivery()
-            if not delivery:
+            prepared = await self._next()
+            if prepared is None:
                 return False
             if self._source.backlog():
-                self._reading = asyncio.create_task(self._source.read(_DELIVERY))
-            await finish(self._move(delivery))
+                self._ahead = asyncio.create_task(self._prepare())
+            await finish(self._move(*prepared))
         except BaseException:
             self._recovered = False
             raise
         return True
 
-    async def _move(self, delivery: Delivery) -> None:
-        changes = await self.changes_of(delivery)
+    async def _move(self, delivery: Delivery, changes: Changes) -> None:
         await self.commit(changes, delivery)
         self._count(changes, delivery)
         await self._source.committed(delivery)
 
     async def close(self) -> None:
         """Stop reading ahead.  What was read and not committed comes again to the next consumer."""
-        reading, self._reading = self._reading, None
-        if reading is not None:
-            with contextlib.suppress(OSError):
-                await reading
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            with contextlib.suppress(OSError, EnvironmentUnavailableError):
+                await ahead
 
     async def changes_of(self, delivery: Delivery) -> Changes:
-        """What a delivery changes, given what the store has seen."""
-        seen = await self._store.seen({batch.producer_id for batch in delivery.batches})
+        """What a delivery changes, given what the store will have seen once the one before is committed."""
+        producers = {batch.producer_id for batch in delivery.batches}
+        seen = {producer: held for producer, held in self._seen.items() if producer in producers}
+        seen |= await self._store.seen(producers - seen.keys())
         changes = await asyncio.to_thread(apply, delivery.batches, seen)
+        self._seen = {producer: held.union(changes.seen.get(producer, ())) for producer, held in seen.items()}
         for key, count in delivery.losses.items():
             changes.losses[key] = max(count, changes.losses.get(key, 0))
         return changes
@@ -210,14 +222,20 @@ class Consumer:
         closed.setdefault((state.run_id, state.name), []).append(msgspec.structs.replace(state.open, closed=True))
         return msgspec.structs.replace(state, open=None)
 
-    async def _next_delivery(self) -> Delivery:
-        reading, self._reading = self._reading, None
-        return await (reading or self._source.read(_DELIVERY))
+    async def _next(self) -> _Prepared | None:
+        ahead, self._ahead = self._ahead, None
+        return await (ahead or self._prepare())
+
+    async def _prepare(self) -> _Prepared | None:
+        """Read a delivery and work out what it changes, both of which may go on while the one before is committed."""
+        delivery = await self._source.read(_DELIVERY)
+        return _Prepared(delivery, await self.changes_of(delivery)) if delivery else None
 
     async def _recover(self) -> None:
         """Go back to what is committed: positions, and the lengths of the parts that were being written."""
         await self.close()
         self._placement.forget()
+        self._seen = {}
         await self._source.seek(await self._store.positions(self._source.name))
         loop = asyncio.get_running_loop()
 

@@ -57,6 +57,13 @@ class IntervalSet:
         self._firsts[left:right] = [first]
         self._lasts[left:right] = [last]
 
+    def union(self, intervals: Iterable[tuple[int, int]]) -> "IntervalSet":
+        """A set of these numbers and those of ``intervals``."""
+        union = self.copy()
+        for first, last in intervals:
+            union.add(first, last)
+        return union
+
     def missing(self, first: int, last: int) -> list[tuple[int, int]]:
         """The parts of ``first`` to ``last`` that are not in the set."""
         gaps: list[tuple[int, int]] = []

@@ -7,7 +7,7 @@ the table's types.  Other changes of a type need no new part: the cells stay wha
 reads the same at every greater type.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain, groupby, repeat
 from typing import Any, Final, NamedTuple
 
@@ -155,9 +155,13 @@ class _Writer:
 
     def write(self, lines: list[str]) -> None:
         """Add whole lines; the part that reaches the limit is closed behind the line that reached it."""
+        if not lines:
+            return
         self._rows += len(lines)
+        if self._part is None:
+            self._start()
         data = _encode(lines)
-        if self._part is not None and self._length + len(data) < self._limit:
+        if self._length + len(data) < self._limit:
             self._add(data, len(lines))
             return
         for line in lines:
@@ -215,10 +219,4 @@ class _Writer:
 
 def _encode(lines: list[str]) -> bytes:
     """Lines with their ends; a lone surrogate, which no decoded event holds, is escaped."""
-    return "".join(_ended(lines)).encode("utf-8", "backslashreplace")
-
-
-def _ended(lines: list[str]) -> Iterator[str]:
-    for line in lines:
-        yield line
-        yield "\n"
+    return "\n".join([*lines, ""]).encode("utf-8", "backslashreplace")
