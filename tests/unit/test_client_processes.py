@@ -199,21 +199,19 @@ def test_a_signal_handler_may_open_flush_and_close(pipeline: Pipeline) -> None:
 def test_destructors_may_log(pipeline: Pipeline) -> None:
     """They run at any moment, also inside a log call, by the garbage collector, and when the interpreter ends."""
     code = """
-        import gc, runstream
+        import gc, itertools, runstream
         run = runstream.start_run()
-        dead = 0
+        dead = itertools.count()  # the collector may run in the background thread too
         class Noisy:
             def __init__(self): self.me = self
             def __del__(self):
-                global dead
-                step, dead = dead, dead + 1
-                run.log_metric("gone", 1, step=step)
+                run.log_metric("gone", 1, step=next(dead))
         gc.set_threshold(5)
         for step in range(3000):
             Noisy()
             run.log_metrics({"m": 1.0, f"k{step % 7}": 2.0}, step=step)
         gc.collect()
-        print(dead)
+        print(next(dead))
         class Last:
             def __del__(self, run=run): run.log_metric("last", 1)
         last = Last()
