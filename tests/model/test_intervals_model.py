@@ -48,6 +48,15 @@ class IntervalMachine(RuleBasedStateMachine):
         twin.add(first, first + 200)
         assert 180 not in self.intervals
 
+    @rule(pairs=st.lists(st.tuples(NUMBERS, LENGTHS), max_size=4))
+    def unite(self, pairs: list[tuple[int, int]]) -> None:
+        """A union has both; the set itself stays as it is."""
+        before = list(self.intervals)
+        union = self.intervals.union([(first, first + length) for first, length in pairs])
+        added = {number for first, length in pairs for number in range(first, first + length + 1)}
+        assert {number for first, last in union for number in range(first, last + 1)} == self.numbers | added
+        assert list(self.intervals) == before
+
     @invariant()
     def the_intervals_are_the_fewest(self) -> None:
         """Sorted, apart by at least one number, and all there is."""
