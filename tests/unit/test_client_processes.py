@@ -360,9 +360,8 @@ def test_a_program_ends_though_its_disk_is_full(pipeline: Pipeline) -> None:
         assert stats["accepted"] > 5_000
         found = steps(pipeline)
         events = stats["accepted"] + stats["dropped"]["disk"]
-        assert found == list(range(len(found)))
         assert events == 40_003
-        assert len(found) == stats["accepted"] - 2
+        assert len(set(found)) == len(found) == stats["accepted"] - 2
 
 
 def test_standard_streams_that_are_closed_do_not_matter(pipeline: Pipeline) -> None:
