@@ -29,6 +29,7 @@ from runstream_schemas.segment import (
     RECORD_HEADER_SIZE,
     align,
     checksum,
+    record_seed,
 )
 
 __all__ = ["Clock", "Journal"]
@@ -93,6 +94,7 @@ class Journal:
         self.stalls = 0
         self.nested: Journal | None = None
         self.directory = make_directory()
+        self._seed = record_seed(self.directory.producer_id)
         try:
             first = self._begin()
         except BaseException:
@@ -132,7 +134,7 @@ class Journal:
                 self._next_seq = seq + 1
                 self._position = (end + 7) & -8
                 buffer[at:end] = body
-                crc = crc32(fields)
+                crc = crc32(fields, self._seed)
                 crc = crc32(body, crc) if len(body) <= _SMALL else checksum(body, crc)
                 buffer[start : start + 4] = _pack_checksum(crc or 1)
                 return None

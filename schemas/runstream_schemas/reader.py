@@ -24,6 +24,7 @@ from runstream_schemas.segment import (
     Record,
     SegmentHeader,
     is_segment_name,
+    record_seed,
     segment_name,
     unpack_header,
 )
@@ -109,6 +110,7 @@ class JournalReader:
         self.until = until
         self.producer_id = bytes.fromhex(path.name)
         self.position = position or Position()
+        self._seed = record_seed(self.producer_id)
         self._descriptor = -1
         self._opened = -1
         self._lock = -1
@@ -209,7 +211,7 @@ class JournalReader:
     def _scan(self, extent: Extent, limit: int) -> Scan:
         """Look at what comes next, in a window that grows while there is much and shrinks when there is not."""
         start, window = self.position.offset, self._window
-        found = scan(self._pread, start, self.position.next_seq, extent, window, self.until)
+        found = scan(self._pread, start, self.position.next_seq, extent, window, self.until, self._seed)
         full = found.offset - start > window // 2
         self._window = min(window * 2, max(limit, _LEAST_WINDOW)) if full else _LEAST_WINDOW
         return found

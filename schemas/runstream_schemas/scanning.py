@@ -16,6 +16,7 @@ import re
 import struct
 from collections.abc import Callable
 from enum import Enum
+from functools import partial
 from typing import Final, NamedTuple
 from zlib import crc32
 
@@ -33,6 +34,8 @@ _SEARCH_WINDOW: Final = 1 << 20
 _LARGEST: Final = align(RECORD_HEADER_SIZE + MAX_BODY)
 _SEQ_WINDOW: Final = 1 << 32
 _PLAUSIBLE_TIMES: Final = range(1 << 59, 1 << 62)
+_record = partial(tuple.__new__, Record)
+"""A `Record` of a tuple; it is made for every record, and its own constructor takes three times as long."""
 _not_zero = re.compile(rb"[^\0]").search
 
 
@@ -78,48 +81,58 @@ class _Head(NamedTuple):
     """Where the next record begins."""
 
 
-def scan(read: Read, start: int, next_seq: int, extent: Extent, window: int, until: int | None = None) -> Scan:
+def scan(
+    read: Read,
+    start: int,
+    next_seq: int,
+    extent: Extent,
+    window: int,
+    until: int | None = None,
+    seed: int = 0,
+) -> Scan:
     """Read records from ``start``, a record's boundary: those that begin in about ``window`` bytes, at least one.
 
     A look that brings neither records nor holes may still move on, or say that the segment has ended.  With ``until``
-    (nanoseconds since the epoch) it stops before the first record that was emitted later.
+    (nanoseconds since the epoch) it stops before the first record that was emitted later.  ``seed`` is the journal's
+    `record_seed`.
     """
     while True:
         buffer = read(max(min(window, extent.stop - start), 0), start)
-        found = _whole_records(buffer, start, next_seq, until)
+        found = _whole_records(buffer, start, next_seq, until, seed)
         if found.records or found.late:
             return found
         whole = start + len(buffer) >= extent.stop or len(buffer) < window
-        window = 0 if whole else _needed(buffer, next_seq)
+        window = 0 if whole else _needed(buffer, next_seq, seed)
         if not window:
-            return _Trouble(read, start, next_seq, extent, until).resolve(buffer)
+            return _Trouble(read, start, next_seq, extent, until, seed).resolve(buffer)
 
 
-def _whole_records(buffer: bytes, start: int, next_seq: int, until: int | None) -> Scan:
+def _whole_records(buffer: bytes, start: int, next_seq: int, until: int | None, seed: int) -> Scan:
     """The records at the beginning of a buffer, up to the first that is not whole."""
     records: list[Record] = []
     holes: list[Hole] = []
     view = memoryview(buffer)
     at, stop = 0, len(buffer) - RECORD_HEADER_SIZE
+    take = records.append
     while at <= stop:
         stored, length, seq, emit_ts = _RECORD.unpack_from(buffer, at)
         body = at + RECORD_HEADER_SIZE
         end = body + length
         if not stored or not 0 < length <= MAX_BODY or not next_seq <= seq <= MAX_SEQ or end > len(buffer):
             break
-        if stored != (crc32(view[at + 4 : end]) or 1):
+        if stored != (crc32(view[at + 4 : end], seed) or 1):
             break
         if until is not None and emit_ts > until:
             return Scan(records, holes, start + at, next_seq, late=True)
         if seq != next_seq and next_seq >= 0:
             holes.append(Hole(next_seq, seq - 1, "torn"))
-        records.append(Record(seq, emit_ts, buffer[body:end]))
+        take(_record((seq, emit_ts, buffer[body:end])))
         next_seq = seq + 1
         at = (end + 7) & -8
     return Scan(records, holes, start + at, next_seq)
 
 
-def _look(buffer: bytes, at: int, next_seq: int) -> _Head:
+def _look(buffer: bytes, at: int, next_seq: int, seed: int) -> _Head:
     """What lies at ``at``."""
     if at + RECORD_HEADER_SIZE > len(buffer):
         return _Head(_State.SHORT, 0, at + RECORD_HEADER_SIZE)
@@ -134,15 +147,15 @@ def _look(buffer: bytes, at: int, next_seq: int) -> _Head:
         return _Head(_State.UNFINISHED, seq, behind)
     if end > len(buffer):
         return _Head(_State.CUT, seq, behind)
-    whole = stored == (crc32(memoryview(buffer)[at + 4 : end]) or 1)
+    whole = stored == (crc32(memoryview(buffer)[at + 4 : end], seed) or 1)
     return _Head(_State.WHOLE if whole else _State.DAMAGED, seq, behind)
 
 
-def _needed(buffer: bytes, next_seq: int) -> int:
+def _needed(buffer: bytes, next_seq: int, seed: int) -> int:
     """Bytes that are needed to judge the first record, if the buffer has fewer; else 0."""
-    head = _look(buffer, 0, next_seq)
+    head = _look(buffer, 0, next_seq, seed)
     if head.state is _State.UNFINISHED:
-        head = _look(buffer, head.behind, next_seq)
+        head = _look(buffer, head.behind, next_seq, seed)
     return head.behind + RECORD_HEADER_SIZE if head.state in {_State.SHORT, _State.CUT} else 0
 
 
@@ -153,7 +166,7 @@ class _Found(NamedTuple):
     """-1 where there is none."""
 
 
-def _find(buffer: bytes, at: int, next_seq: int, *, whole: bool) -> _Found:
+def _find(buffer: bytes, at: int, next_seq: int, seed: int, *, whole: bool) -> _Found:
     """The first whole and plausible record from ``at`` on.
 
     A record that reaches beyond a buffer that is not ``whole`` ends the look, so that it can be judged in a larger one.
@@ -166,7 +179,7 @@ def _find(buffer: bytes, at: int, next_seq: int, *, whole: bool) -> _Found:
             at = something.start() & -8 if something else max(len(buffer) & -8, at + 8)
             continue
         if 0 < length <= MAX_BODY and least <= seq < least + _SEQ_WINDOW and emit_ts in _PLAUSIBLE_TIMES:
-            state = _look(buffer, at, next_seq).state
+            state = _look(buffer, at, next_seq, seed).state
             if state is _State.WHOLE:
                 return _Found(at, seq)
             if state is _State.CUT and not whole:
@@ -178,19 +191,20 @@ def _find(buffer: bytes, at: int, next_seq: int, *, whole: bool) -> _Found:
 class _Trouble:
     """What to do about a first record that is not whole."""
 
-    def __init__(self, read: Read, start: int, next_seq: int, extent: Extent, until: int | None) -> None:
+    def __init__(self, read: Read, start: int, next_seq: int, extent: Extent, until: int | None, seed: int) -> None:
         self._read = read
         self._start = start
         self._next_seq = next_seq
         self._extent = extent
         self._until = until
+        self._seed = seed
 
     def resolve(self, buffer: bytes) -> Scan:
         """Pass it over, or give it up, or wait.  The buffer has all bytes that a judgement needs."""
-        head = _look(buffer, 0, self._next_seq)
+        head = _look(buffer, 0, self._next_seq, self._seed)
         state = head.state
         if state is _State.UNFINISHED:
-            following = _look(buffer, head.behind, self._next_seq)
+            following = _look(buffer, head.behind, self._next_seq, self._seed)
             if following.state in {_State.WHOLE, _State.UNFINISHED} and following.seq == head.seq + 1:
                 return self._abandon(head, following, len(buffer))
             state = following.state  # something else there: the length is damaged, or what lies behind
@@ -222,13 +236,13 @@ class _Trouble:
 
     def _pass_damage(self, head: _Head, buffer: bytes) -> Scan:
         """Damage in a living journal is passed over once there is a whole record behind it, not too far away."""
-        seen = _find(buffer, 8, self._next_seq, whole=True)
+        seen = _find(buffer, 8, self._next_seq, self._seed, whole=True)
         if seen.seq >= 0:
             again = self._read_again(len(buffer))
             if again.records or again.late:
                 return again
             buffer = self._read(len(buffer), self._start)
-            found = _find(buffer, 8, self._next_seq, whole=True)
+            found = _find(buffer, 8, self._next_seq, self._seed, whole=True)
             if 0 <= found.seq <= seen.seq:
                 at = self._start + found.at
                 return self._gap(head, at, found.seq, "corrupt", buffer)
@@ -255,7 +269,7 @@ class _Trouble:
             size = max(min(window, self._extent.stop - offset), 0)
             buffer = self._read(size, offset)
             whole = offset + len(buffer) >= self._extent.stop or len(buffer) < size
-            at, seq = _find(buffer, 0, self._next_seq, whole=whole)
+            at, seq = _find(buffer, 0, self._next_seq, self._seed, whole=whole)
             if seq >= 0 or whole:
                 return _Found(offset + at, seq)
             window = _SEARCH_WINDOW if at else min(window * 4, _LARGEST)
@@ -278,4 +292,5 @@ class _Trouble:
         return Scan([], holes, stop, seq + len(holes), ended=True)
 
     def _read_again(self, size: int) -> Scan:
-        return _whole_records(self._read(size, self._start), self._start, self._next_seq, self._until)
+        buffer = self._read(size, self._start)
+        return _whole_records(buffer, self._start, self._next_seq, self._until, self._seed)

@@ -23,7 +23,7 @@ Header page::
 Record, at a multiple of 8 bytes::
 
     offset size
-         0    4  CRC-32 of bytes 4 to 24 + length (stored as 1 where it is 0)
+         0    4  CRC-32 of the producer_id and of bytes 4 to 24 + length (stored as 1 where it is 0)
          4    4  length of the body; never 0
          8    8  seq, from 0 in the journal's first record, one more for each log call; below 2**62
         16    8  emit_ts, nanoseconds since the epoch; strictly increasing
@@ -66,6 +66,7 @@ __all__ = [
     "pack_header",
     "pack_record",
     "pack_seal",
+    "record_seed",
     "segment_name",
     "unpack_header",
 ]
@@ -175,10 +176,15 @@ def _seal_of(state: bytes) -> bytes:
     return struct.pack("<I", crc32(state) or 1)
 
 
-def pack_record(seq: int, emit_ts: int, body: bytes) -> bytes:
+def record_seed(producer_id: bytes) -> int:
+    """What the checksums of a journal's records begin with, so that no other journal's record passes for one of it."""
+    return crc32(producer_id)
+
+
+def pack_record(seq: int, emit_ts: int, body: bytes, seed: int = 0) -> bytes:
     """One whole record, padded to 8 bytes; the writer stores the same bytes in three steps."""
     fields = struct.pack("<IQq", len(body), seq, emit_ts)
-    stored = checksum(body, crc32(fields)) or 1
+    stored = checksum(body, crc32(fields, seed)) or 1
     return (struct.pack("<I", stored) + fields + body).ljust(align(RECORD_HEADER_SIZE + len(body)), b"\0")
 
 

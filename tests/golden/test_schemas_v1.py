@@ -22,6 +22,7 @@ from runstream_schemas.segment import (
     pack_header,
     pack_record,
     pack_seal,
+    record_seed,
     unpack_header,
 )
 
@@ -69,7 +70,7 @@ def segment() -> bytes:
     records = b"".join(
         (bytes(4) if seq == 5 else packed[:4]) + packed[4:]
         for seq, emit_ts, body in RECORDS
-        for packed in [pack_record(seq, emit_ts, body)]
+        for packed in [pack_record(seq, emit_ts, body, record_seed(PRODUCER))]
     )
     state, seal = pack_seal(len(page) + len(records), 3)
     page[STATE_OFFSET : STATE_OFFSET + 16] = state

@@ -9,7 +9,7 @@ from zlib import crc32
 import pytest
 
 from runstream.journal import Journal
-from runstream_schemas.segment import pack_header, pack_record, segment_name
+from runstream_schemas.segment import pack_header, pack_record, record_seed, segment_name
 from runstream_sink.queue_source import APPLIED_ENTIRELY, QueueSource, parse_position
 from runstream_sink.source import Delivery
 from support.journals import FaultyFilesystem, make_journal
@@ -61,7 +61,7 @@ def dead_journal(queue: Path, number: int, *bodies: bytes, version: int = 1) -> 
     page = bytearray(pack_header(producer, 0, 65_536, TIME))
     struct.pack_into("<I", page, 12, version)
     struct.pack_into("<I", page, 8, crc32(page[12:56]))
-    records = b"".join(pack_record(seq, TIME + seq, body) for seq, body in enumerate(bodies))
+    records = b"".join(pack_record(seq, TIME + seq, body, record_seed(producer)) for seq, body in enumerate(bodies))
     (path / segment_name(0)).write_bytes((bytes(page) + records).ljust(65_536, b"\0"))
     return path
 

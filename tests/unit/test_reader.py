@@ -4,12 +4,14 @@ import contextlib
 import os
 import struct
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from zlib import crc32
 
 import pytest
 
 from runstream.journal import Journal
+from runstream_schemas import segment
 from runstream_schemas.errors import UnsupportedFormatError
 from runstream_schemas.reader import JournalReader, Position, has_writer, journal_names, segment_indices
 from runstream_schemas.segment import (
@@ -19,13 +21,14 @@ from runstream_schemas.segment import (
     Hole,
     Record,
     pack_header,
-    pack_record,
     pack_seal,
+    record_seed,
     segment_name,
 )
 from support.journals import FaultyFilesystem, chunks, journal_path, make_journal, read_all
 
 PRODUCER = bytes(range(16))
+pack_record = partial(segment.pack_record, seed=record_seed(PRODUCER))
 TIME = 1_795_496_400_000_000_000
 
 

@@ -335,3 +335,23 @@ def test_any_bytes_are_read_to_the_end(pieces: list[bytes], final: bool, end: bo
         whole = look_on(data, end=end)
         assert whole.records == found.records
         assert [hole[:3] for hole in whole.holes] == [hole[:3] for hole in found.holes]
+
+
+def test_whole_records_of_another_journal_are_no_records_of_this_one() -> None:
+    """As where somebody logs a segment's bytes, and the record that holds them is damaged."""
+    foreign = pack_record(5, TIME, b"foreign", seed=1)
+    outer = bytearray(pack_record(1, TIME + 1, bytes(40) + foreign, seed=2))
+    outer[30] ^= 1
+    data = pack_record(0, TIME, b"first", seed=2) + bytes(outer) + pack_record(2, TIME + 2, b"third", seed=2)
+    extent = Extent(START + len(data), 0, final=True)
+    offset, seqs, holes = START, [], []
+    next_seq = 0
+    while True:
+        found = scan(fixed(data), offset, next_seq, extent, WINDOW, seed=2)
+        seqs += [record.seq for record in found.records]
+        holes += found.holes
+        offset, next_seq = found.offset, found.next_seq
+        if found.ended:
+            break
+    assert seqs == [0, 2]
+    assert [(hole.first, hole.last, hole.reason) for hole in holes] == [(1, 1, "corrupt")]
