@@ -53,6 +53,7 @@ async def open_consumer(options: Options, source: QueueSource) -> AsyncIterator[
         await source.open(store.store_id)
         try:
             artifacts = LocalArtifacts(options.artifacts, source.directory / "staging")
+            await asyncio.to_thread(artifacts.clear)
             consumer = Consumer(source, store, artifacts, options.artifacts)
             try:
                 yield consumer, store

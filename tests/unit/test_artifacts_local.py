@@ -147,3 +147,13 @@ async def test_directories_that_could_not_be_synced_are_synced_later(
     synced.clear()
     await place.make_durable()
     assert synced == []
+
+
+async def test_what_a_killed_sink_left_unfinished_is_cleared(place: Place) -> None:
+    """And nothing else."""
+    digest, size = place.stage(b"content")
+    await place.publish("run/a.txt", digest, size)
+    (place.root / ".new" / "left").write_text("half")
+    place.clear()
+    assert place.files() == {"run/a.txt": b"content"}
+    assert not (place.root / ".new").exists()

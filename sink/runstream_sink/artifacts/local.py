@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import shutil
 import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -23,7 +24,12 @@ class LocalArtifacts:
     def __init__(self, root: Path, staging: Path) -> None:
         self.root = root
         self._staging = staging
+        self._unfinished = root / ".new"
         self._directories: set[Path] = set()
+
+    def clear(self) -> None:
+        """Remove what a sink that was killed left unfinished."""
+        shutil.rmtree(self._unfinished, ignore_errors=True)
 
     async def publish(self, file: str, sha256: str, size: int) -> None:
         """Verify, then link or copy, then rename into place."""
@@ -49,8 +55,9 @@ class LocalArtifacts:
     async def _replace(self, file: str, make: Callable[[Path], Awaitable[None]]) -> None:
         """Let ``make`` make a file under another name, sync it, and put it in place of ``file``."""
         target = self.root / file
-        fresh = target.with_name(f".{uuid.uuid4().hex}.new")
+        fresh = self._unfinished / uuid.uuid4().hex
         await asyncio.to_thread(self._make_directory, target.parent)
+        await asyncio.to_thread(self._unfinished.mkdir, exist_ok=True)
         try:
             await make(fresh)
             await asyncio.to_thread(_sync, fresh)
