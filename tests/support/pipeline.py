@@ -41,8 +41,12 @@ class Pipeline:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables for a process that logs here."""
-        return {"RUNSTREAM_STREAM": self.stream, "RUNSTREAM_STORE": str(self.store)}
+        """The variables for a process that logs here, and may fork beside threads as CPython 3.12 warns not to do."""
+        return {
+            "RUNSTREAM_STREAM": self.stream,
+            "RUNSTREAM_STORE": str(self.store),
+            "PYTHONWARNINGS": "ignore:This process:DeprecationWarning",
+        }
 
     def drain(self) -> Progress:
         """Run the sink until all that is there is applied."""

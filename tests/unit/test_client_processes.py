@@ -83,7 +83,7 @@ def test_multiprocessing_workers_log(pipeline: Pipeline, method: str) -> None:
             """
         )
     )
-    environment = {**os.environ, **pipeline.environment, "PYTHONWARNINGS": "ignore::DeprecationWarning"}
+    environment = {**os.environ, **pipeline.environment}
     done = subprocess.run(
         [sys.executable, program], env=environment, capture_output=True, text=True, timeout=60, check=False
     )
