@@ -59,6 +59,7 @@ async def open_consumer(options: Options, source: QueueSource) -> AsyncIterator[
                 yield consumer, store
             finally:
                 await consumer.close()
+                await asyncio.to_thread(artifacts.clear)
         finally:
             await source.close()
     finally:
