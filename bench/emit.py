@@ -13,6 +13,7 @@ Run it by ``make bench``, or for a quick look ``python bench/emit.py --rounds 1 
 
 import argparse
 import contextlib
+import logging
 import os
 import tempfile
 import threading
@@ -41,6 +42,10 @@ def main() -> None:
                 peers = _peers(subject, Path(directory), mlflow=options.mlflow)
                 for load in ("alone", "busy"):
                     results[f"{subject}, {load}"] = _measure(peers, load == "busy", options)
+        if options.mlflow:
+            import mlflow
+
+            mlflow.flush_async_logging()
         _report(results)
         print(f"\nstats: {runstream.stats()}")
         write_json(options.output, results)
@@ -51,7 +56,7 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--calls", type=int, default=50_000, help="calls a round, of runstream and librdkafka")
-    parser.add_argument("--mlflow-calls", type=int, default=100, help="calls a round, of MLflow")
+    parser.add_argument("--mlflow-calls", type=int, default=30, help="calls a round, of MLflow")
     parser.add_argument("--no-mlflow", dest="mlflow", action="store_false")
     parser.add_argument("--output", type=Path, default=Path("build/bench/emit.json"))
     return parser.parse_args()
@@ -96,15 +101,13 @@ def _librdkafka(subject: str) -> Call:
 
 
 def _mlflow(subject: str, directory: Path) -> Call:
-    os.environ.setdefault("MLFLOW_ENABLE_ASYNC_LOGGING", "false")
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     import mlflow
 
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
     mlflow.set_tracking_uri(f"sqlite:///{directory}/mlflow.db")
-    mlflow.create_experiment(f"bench-{subject}", artifact_location=str(directory / f"mlflow-{subject}"))
-    mlflow.set_experiment(f"bench-{subject}")
-    with contextlib.suppress(Exception):
-        mlflow.end_run()
-    run_id = mlflow.start_run().info.run_id
+    experiment = mlflow.create_experiment(subject, artifact_location=str(directory / f"mlflow-{subject}"))
+    run_id = mlflow.MlflowClient().create_run(experiment).info.run_id
     if subject == "metric":
         return lambda step: mlflow.log_metric("loss", 0.5, step=step, synchronous=False, run_id=run_id)
     return lambda _: mlflow.log_table({name: [value] for name, value in ROW.items()}, "predictions.json", run_id=run_id)

@@ -2,8 +2,10 @@
 
 import math
 import os
+import sqlite3
 import stat
 import struct
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from runstream_schemas.errors import EnvironmentUnavailableError, InvalidInputError, StoreInUseError
 from runstream_sink.changes import MetricPoint
 from runstream_sink.location import StoreLocation
+from runstream_sink.store import migrate, writing
 from runstream_sink.store.lock import StoreLock
 from runstream_sink.store.lru import LruCache
 from runstream_sink.store.points import bits_of, latest_point, metric_rows, value_of
@@ -171,3 +174,12 @@ def test_the_latest_point_is_the_greatest_by_step_timestamp_value_and_identity(
     a, b = POINT._replace(**less), POINT._replace(**greater)
     assert latest_point([a, b]) is b
     assert latest_point([b, a]) is b
+
+
+@pytest.mark.parametrize("count", [0, 1, 1999, 2000, 2001, 4003])
+def test_any_number_of_metric_points_is_inserted(tmp_path: Path, count: int) -> None:
+    """Most of them many at a time, the rest one by one."""
+    migrate.create(tmp_path / "store.db")
+    with closing(sqlite3.connect(tmp_path / "store.db")) as connection:
+        writing._insert_metrics(connection, [(1, 1, step, 0, 1, step, 0, 0.5, None) for step in range(count)])
+        assert connection.execute("SELECT count(*), count(DISTINCT step) FROM metrics").fetchone() == (count, count)
