@@ -50,8 +50,7 @@ def apply(batches: Iterable[Batch], seen: Mapping[bytes, IntervalSet]) -> Change
         if producer_id not in known:
             known[producer_id] = seen[producer_id].copy() if producer_id in seen else IntervalSet()
         fresh = _fresh_records(batch, known[producer_id], changes)
-        for record in fresh:
-            _apply_record(changes, producer_id, record)
+        _apply_records(changes, producer_id, fresh)
         _apply_holes(changes, batch, known[producer_id])
     return changes
 
@@ -91,17 +90,18 @@ def _apply_holes(changes: Changes, batch: Batch, known: IntervalSet) -> None:
                 changes.dead.append(DeadLetter(batch.producer_id, first, 0, hole.reason, detail, hole.raw))
 
 
-def _apply_record(changes: Changes, producer_id: bytes, record: Record) -> None:
-    seq, emit_ts, body = record
-    try:
-        event = decode_event(body)
-        _APPLIERS[type(event)](changes, event, emit_ts, producer_id, seq)
-    except UnknownEventError as error:
-        _bury(changes, producer_id, record, "unknown_type", error)
-    except CorruptDataError as error:
-        _bury(changes, producer_id, record, "undecodable", error)
-    except InvalidInputError as error:
-        _bury(changes, producer_id, record, "invalid", error)
+def _apply_records(changes: Changes, producer_id: bytes, records: list[Record]) -> None:
+    for record in records:
+        seq, emit_ts, body = record
+        try:
+            event = decode_event(body)
+            _APPLIERS[type(event)](changes, event, emit_ts, producer_id, seq)
+        except UnknownEventError as error:
+            _bury(changes, producer_id, record, "unknown_type", error)
+        except CorruptDataError as error:
+            _bury(changes, producer_id, record, "undecodable", error)
+        except InvalidInputError as error:
+            _bury(changes, producer_id, record, "invalid", error)
 
 
 def _bury(changes: Changes, producer_id: bytes, record: Record, reason: str, error: Exception) -> None:
