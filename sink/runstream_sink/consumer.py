@@ -35,7 +35,7 @@ from runstream_sink.tables.parts import PART_LIMIT, Appended, Part, TableState, 
 
 __all__ = ["Consumer", "Progress"]
 
-_DELIVERY: Final = 8 << 20
+_DELIVERY: Final = 4 << 20
 """Bytes of events in one transaction."""
 _SHORTEST_PAUSE: Final = 0.002
 _LONGEST_PAUSE: Final = 0.05
