@@ -1,7 +1,6 @@
 """The whole way in one process: a queue for the producer's calls, a sink that applies it, a store that is read back."""
 
 import asyncio
-import os
 import subprocess
 import sys
 import textwrap
@@ -22,6 +21,7 @@ from runstream_sink.digest import digest
 from runstream_sink.query.records import Run
 from runstream_sink.service import Replayed, replay, run_sink
 from runstream_sink.store.sqlite import open_reader
+from support.environment import unmeasured
 
 __all__ = ["Pipeline", "forget_everything", "run_program"]
 
@@ -119,10 +119,10 @@ def forget_everything() -> None:
 def run_program(
     code: str, pipeline: Pipeline, timeout: float = 60, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run Python code as a process of its own that logs to the pipeline."""
+    """Run Python code, which may do whatever it likes, as a process of its own that logs to the pipeline."""
     return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)],
-        env={**os.environ, **pipeline.environment, **environment},
+        env={**unmeasured(), **pipeline.environment, **environment},
         cwd=pipeline.root,
         capture_output=True,
         text=True,

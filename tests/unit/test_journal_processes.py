@@ -18,6 +18,7 @@ from runstream.journal import Journal
 from runstream.keeper import Keeper
 from runstream_schemas.reader import JournalReader, has_writer, journal_names
 from runstream_schemas.segment import Record
+from support.environment import unmeasured
 from support.journals import FaultyFilesystem, chunks, journal_path, make_journal, read_all
 
 
@@ -239,7 +240,7 @@ def test_signal_handlers_that_log_lose_nothing(tmp_path: Path, kept: str, end: s
     ended = subprocess.run(
         [sys.executable, "-c", SIGNALS, tmp_path, kept, end],
         capture_output=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        env={**unmeasured(), "PYTHONPATH": os.pathsep.join(sys.path)},
         check=False,
         timeout=120,
     )
