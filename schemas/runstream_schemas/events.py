@@ -25,8 +25,11 @@ __all__ = [
     "RUN_STATUSES",
     "TAGS",
     "Abandoned",
+    "ArtifactCompleted",
+    "ArtifactFailed",
     "ArtifactInlined",
     "ArtifactLogged",
+    "ArtifactPending",
     "Event",
     "ExperimentCreated",
     "ExperimentDeleted",
@@ -221,6 +224,45 @@ class ArtifactInlined(Struct, array_like=True, frozen=True, gc=False, tag=21):
     media_type: str | None = None
 
 
+class ArtifactPending(Struct, array_like=True, frozen=True, gc=False, tag=22):
+    """A large file of a run is being copied.  `ArtifactCompleted` or `ArtifactFailed` follows, unless its process ends.
+
+    ``size`` is that of the file at the call, bytes.
+    """
+
+    run_id: str
+    path: str
+    size: int
+
+
+class ArtifactCompleted(Struct, array_like=True, frozen=True, gc=False, tag=23):
+    """The bytes of an `ArtifactPending` are there: `ArtifactLogged`, as of the moment when that was logged.
+
+    ``journal`` (32 hexadecimal digits), ``seq`` and ``emit_ts`` are the identity and the time of the event that it
+    completes.
+    """
+
+    run_id: str
+    path: str
+    sha256: str
+    size: int
+    media_type: str | None
+    journal: str
+    seq: int
+    emit_ts: int
+
+
+class ArtifactFailed(Struct, array_like=True, frozen=True, gc=False, tag=24):
+    """The bytes of an `ArtifactPending` will not come.  ``reason`` is ``changed`` or ``unreadable``."""
+
+    run_id: str
+    path: str
+    reason: str
+    detail: str
+    journal: str
+    seq: int
+
+
 Event = (
     RunStarted
     | RunUpdated
@@ -243,6 +285,9 @@ Event = (
     | LossNotice
     | Abandoned
     | ArtifactInlined
+    | ArtifactPending
+    | ArtifactCompleted
+    | ArtifactFailed
 )
 
 TAGS: Final[dict[int, type[Struct]]] = {struct.__struct_config__.tag: struct for struct in Event.__args__}

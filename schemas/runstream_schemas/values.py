@@ -28,6 +28,7 @@ containers nested deeper than 64   their ``str()`` (counted)
 a container inside itself          ``[...]`` or ``{...}`` (counted)
 anything else                      its ``str()``; its type's name, ``<Type>``, where that
                                    raises (counted)
+a cell that is too large           extension 2, see ``claims``
 =================================  =======================================================
 
 Subclasses are treated as what they inherit from.  "Counted": something was given up; the number of such values goes
@@ -48,6 +49,7 @@ from uuid import UUID
 
 import msgspec
 
+from runstream_schemas.claims import CLAIM, unpack_claim
 from runstream_schemas.errors import CorruptDataError
 
 __all__ = ["BIG_INTEGER", "MAX_DEPTH", "RowEncoder", "decode_extension", "escape_surrogates", "to_text"]
@@ -86,8 +88,10 @@ _CONVERSIONS: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def decode_extension(code: int, data: memoryview) -> int:
-    """Decode the extensions above.  Raises `CorruptDataError` for an unknown one."""
+def decode_extension(code: int, data: memoryview) -> int | str:
+    """Decode the extensions above, and claims, to their reference.  Raises `CorruptDataError` for an unknown one."""
+    if code == CLAIM:
+        return unpack_claim(data).reference
     if code != BIG_INTEGER or not data or len(data) * 8 > _MAX_INTEGER_BITS + 8:
         raise CorruptDataError(f"MessagePack extension {code} of {len(data)} bytes is not known to this version")
     return int.from_bytes(data, "big", signed=True)

@@ -9,7 +9,8 @@ an artifact's content at a path      last wins; a deletion is a tombstone in the
 metric points, table rows            a set by identity: all of them
 ===================================  =====================================================
 
-An event that cannot be applied becomes a dead letter with its reason and its bytes; the stream goes on.
+An event that cannot be applied becomes a dead letter with its reason and its bytes; the stream goes on.  An applier
+checks everything before it changes anything, so that a dead event leaves nothing behind.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -19,11 +20,12 @@ from typing import Any, Final
 
 from runstream_schemas import events as ev
 from runstream_schemas.batch import Batch
-from runstream_schemas.errors import CorruptDataError, InvalidInputError, UnknownEventError
+from runstream_schemas.errors import CorruptDataError, InvalidInputError, RunstreamError, UnknownEventError
 from runstream_schemas.events import Event, decode_event
 from runstream_schemas.names import check_key, check_path, is_experiment_id, is_run_id
 from runstream_schemas.segment import Record
 from runstream_sink.changes import (
+    ARTIFACT_PENDING,
     ArtifactChange,
     Changes,
     DeadLetter,
@@ -102,10 +104,16 @@ def _apply_records(changes: Changes, producer_id: bytes, records: list[Record]) 
             _bury(changes, producer_id, record, "undecodable", error)
         except InvalidInputError as error:
             _bury(changes, producer_id, record, "invalid", error)
+        except Exception as error:  # noqa: BLE001 - poison never stops the stream, not even through a mistake of ours
+            _bury(changes, producer_id, record, "failed", error)
 
 
 def _bury(changes: Changes, producer_id: bytes, record: Record, reason: str, error: Exception) -> None:
-    changes.dead.append(DeadLetter(producer_id, record.seq, record.emit_ts, reason, str(error), record.body))
+    changes.dead.append(DeadLetter(producer_id, record.seq, record.emit_ts, reason, _described(error), record.body))
+
+
+def _described(error: Exception) -> str:
+    return str(error) if isinstance(error, RunstreamError) else f"{type(error).__name__}: {error}"
 
 
 def _apply_metric(changes: Changes, event: ev.MetricLogged, _emit_ts: int, producer_id: bytes, seq: int) -> None:
@@ -196,6 +204,46 @@ def _apply_inlined(changes: Changes, event: ev.ArtifactInlined, emit_ts: int, pr
     order = order_of(emit_ts, producer_id, seq)
     change = ArtifactChange(order, sha256(content).hexdigest(), len(content), event.media_type, content)
     _last(changes.artifacts, (event.run_id, path), change)
+
+
+def _apply_pending(changes: Changes, event: ev.ArtifactPending, emit_ts: int, producer_id: bytes, seq: int) -> None:
+    """Until its bytes come, the event is dead: nothing tells a process that is still copying from one that is gone."""
+    path = check_path(event.path, "the artifact's path")
+    _touch_run(changes, event.run_id)
+    detail = (
+        f"artifact {path!r:.300} of run {event.run_id}, {event.size} bytes, is being copied; if its process has ended, "
+        "it never came"
+    )
+    raw = ev.encode_event(event)
+    changes.dead.append(DeadLetter(producer_id, seq, emit_ts, ARTIFACT_PENDING, detail, raw))
+
+
+def _apply_completed(
+    changes: Changes, event: ev.ArtifactCompleted, _emit_ts: int, _producer_id: bytes, _seq: int
+) -> None:
+    origin = _pending_of(event)
+    if not -_INT64 <= event.emit_ts < _INT64:
+        raise InvalidInputError(f"time {event.emit_ts} does not fit into 64 bits")
+    logged = ev.ArtifactLogged(event.run_id, event.path, event.sha256, event.size, event.media_type)
+    _apply_artifact(changes, logged, event.emit_ts, *origin)
+    changes.resolved.add(origin)
+
+
+def _apply_failed(changes: Changes, event: ev.ArtifactFailed, emit_ts: int, producer_id: bytes, seq: int) -> None:
+    origin = _pending_of(event)
+    path = check_path(event.path, "the artifact's path")
+    _touch_run(changes, event.run_id)
+    detail = f"artifact {path!r:.300} of run {event.run_id} is lost: {event.detail:.300}"
+    raw = ev.encode_event(event)
+    changes.dead.append(DeadLetter(producer_id, seq, emit_ts, f"artifact_{event.reason:.50}", detail, raw))
+    changes.resolved.add(origin)
+
+
+def _pending_of(event: ev.ArtifactCompleted | ev.ArtifactFailed) -> tuple[bytes, int]:
+    """Identity of the `ArtifactPending` whose end this is."""
+    if len(event.journal) != 32 or not _HEXADECIMAL.issuperset(event.journal) or not 0 <= event.seq < _INT64:
+        raise InvalidInputError(f"journal {event.journal!r:.80} or seq {event.seq} of an artifact is none")
+    return bytes.fromhex(event.journal), event.seq
 
 
 def _apply_run_start(changes: Changes, event: ev.RunStarted, emit_ts: int, producer_id: bytes, seq: int) -> None:
@@ -364,6 +412,9 @@ _APPLIERS: Final[dict[type[Event], _Applier]] = {
     ev.RowsLogged: _apply_rows,
     ev.ArtifactLogged: _apply_artifact,
     ev.ArtifactInlined: _apply_inlined,
+    ev.ArtifactPending: _apply_pending,
+    ev.ArtifactCompleted: _apply_completed,
+    ev.ArtifactFailed: _apply_failed,
     ev.ExperimentCreated: _apply_experiment,
     ev.ExperimentRenamed: _apply_experiment_name,
     ev.ExperimentTagsSet: _apply_experiment_tags,

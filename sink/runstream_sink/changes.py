@@ -7,9 +7,10 @@ already decided; a store decides it against what it holds, by comparing the byte
 
 import struct
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 __all__ = [
+    "ARTIFACT_PENDING",
     "ArtifactChange",
     "Changes",
     "DeadLetter",
@@ -24,6 +25,9 @@ __all__ = [
     "order_of",
     "origin_of",
 ]
+
+ARTIFACT_PENDING: Final = "artifact_pending"
+"""Why an event is dead that announced an artifact whose bytes have not come."""
 
 Order = bytes
 _ORDER = struct.Struct(">q16sQ")
@@ -111,7 +115,7 @@ class DeadLetter(NamedTuple):
     seq: int
     emit_ts: int
     reason: str
-    """A word to group by: ``corrupt``, ``undecodable``, ``unknown_type``, ``invalid``, ``artifact_missing``, ..."""
+    """A word to group by: ``corrupt``, ``undecodable``, ``unknown_type``, ``invalid``, ``artifact_missing``, ``artifact_pending``, ..."""
     detail: str
     raw: bytes
 
@@ -160,3 +164,5 @@ class Changes:
     """By (producer_id, segment, reason): events dropped by the producer; the greatest count holds."""
     holes: list[HoleSeen] = field(default_factory=list)
     dead: list[DeadLetter] = field(default_factory=list)
+    resolved: set[tuple[bytes, int]] = field(default_factory=set)
+    """(producer_id, seq) of events that announced an artifact of which the end is known now: no longer dead."""

@@ -6,10 +6,12 @@ The files are never made anew: a change that these tests notice is a new version
 import math
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from runstream_schemas import events as e
 from runstream_schemas.batch import Batch, decode_batch, encode_batch
+from runstream_schemas.claims import CLAIM, Claim, pack_claim
 from runstream_schemas.events import TAGS, Event, decode_event, encode_event
 from runstream_schemas.reader import JournalReader, Position
 from runstream_schemas.segment import (
@@ -52,7 +54,12 @@ EVENTS: list[Event] = [
     e.LossNotice(PRODUCER.hex(), 2, "quota", 1 << 40),
     e.Abandoned(),
 ]
-LATER_EVENTS: list[Event] = [e.ArtifactInlined(RUN, "notes/a.txt", b"\x00text\xff", "text/plain")]
+LATER_EVENTS: list[Event] = [
+    e.ArtifactInlined(RUN, "notes/a.txt", b"\x00text\xff", "text/plain"),
+    e.ArtifactPending(RUN, "models/m.bin", 1 << 40),
+    e.ArtifactCompleted(RUN, "models/m.bin", "cd" * 32, 1 << 40, None, PRODUCER.hex(), 7, TIME),
+    e.ArtifactFailed(RUN, "models/m.bin", "changed", "it was written to", PRODUCER.hex(), 7),
+]
 """Types that came after the segment and the batches were made."""
 RECORDS = [Record(seq, TIME + seq, encode_event(event)) for seq, event in enumerate(EVENTS)]
 
@@ -85,6 +92,15 @@ def test_an_event_has_these_bytes(event: Event) -> None:
     assert decode_event(golden) == event
     assert repr(decode_event(golden)) == repr(event)  # -0.0 and inf, too
     assert encode_event(event) == golden
+
+
+def test_a_claim_has_these_bytes() -> None:
+    """A row with a claim in it decodes to the claim's reference."""
+    golden = (HERE / "claim.msgpack").read_bytes()
+    claim = Claim("ef" * 32, 300_000_000, "text")
+    cell = msgspec.msgpack.Ext(CLAIM, pack_claim(claim))
+    assert encode_event(e.RowsLogged(RUN, "t", ["a"], [[cell]])) == golden
+    assert decode_event(golden) == e.RowsLogged(RUN, "t", ["a"], [[f"artifact:claims/{'ef' * 32}.txt"]])
 
 
 def test_every_event_type_has_golden_bytes() -> None:

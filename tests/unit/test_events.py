@@ -50,6 +50,9 @@ def test_unknown_trailing_fields_are_skipped(tag: int) -> None:
         19: ["j", 0, "quota", 1],
         20: [],
         21: ["r", "p", b"bytes", None],
+        22: ["r", "p", 1],
+        23: ["r", "p", "00", 1, None, "00", 2, 3],
+        24: ["r", "p", "changed", "how", "00", 2],
     }
     event = decode_event(encode([tag, *fields[tag]]))
     assert type(event) is TAGS[tag]
@@ -65,12 +68,12 @@ def test_missing_fields_are_their_defaults() -> None:
 
 def test_tags_are_dense_and_no_type_has_two() -> None:
     """A tag once given out stays."""
-    assert sorted(TAGS) == list(range(1, 22))
+    assert sorted(TAGS) == list(range(1, 25))
     assert TAGS[5] is MetricLogged
     assert TAGS[19] is LossNotice
 
 
-@pytest.mark.parametrize("tag", [0, 22, 127, -1, 1 << 40])
+@pytest.mark.parametrize("tag", [0, 25, 127, -1, 1 << 40])
 def test_a_type_of_a_newer_version_is_unknown(tag: int) -> None:
     """Whatever it holds: the message says what to do."""
     with pytest.raises(UnknownEventError, match=rf"event type {tag} is not known.*upgrade"):

@@ -322,7 +322,7 @@ def test_a_row_alone_is_what_it_is_in_an_event() -> None:
 
 def test_an_unknown_extension_is_corrupt() -> None:
     """As are an empty integer and one that is larger than any writer makes."""
-    for code, data in ((2, b"x"), (1, b""), (1, b"x" * 2000)):
+    for code, data in ((3, b"x"), (1, b""), (1, b"x" * 2000)):
         with pytest.raises(CorruptDataError, match="is not known"):
             decode_extension(code, memoryview(data))
 

@@ -158,6 +158,7 @@ def _producer_ids(commit: Commit) -> Iterator[bytes]:
     yield from (producer_id for producer_id, _, _ in changes.losses)
     yield from (hole.producer_id for hole in changes.holes)
     yield from (letter.producer_id for letter in changes.dead)
+    yield from (producer_id for producer_id, _ in changes.resolved)
     yield from (producer_id for producer_id, _ in commit.retried)
 
 
@@ -251,3 +252,5 @@ def _write_incidents(connection: sqlite3.Connection, commit: Commit, producers: 
     _insert(connection, "retry_dead_letter", retried)
     dead = [(producers[d.producer_id], d.seq, d.emit_ts, d.reason, d.detail, d.raw, now) for d in changes.dead]
     _insert(connection, "put_dead_letter", dead)
+    resolved = [(now, producers[producer_id], seq) for producer_id, seq in changes.resolved]
+    _insert(connection, "resolve_dead_letter", resolved)

@@ -108,5 +108,8 @@ ON CONFLICT DO UPDATE SET
   emit_ts = excluded.emit_ts, reason = excluded.reason, detail = excluded.detail, raw = excluded.raw,
   at = excluded.at, retried = NULL
 
+-- name: resolve_dead_letter
+UPDATE dead_letters SET retried = ? WHERE producer = ? AND seq = ? AND reason = 'artifact_pending'
+
 -- name: retry_dead_letter
 UPDATE dead_letters SET retried = ? WHERE producer = ? AND seq = ?
