@@ -52,7 +52,7 @@ function printSegment(data) {
   };
   for (let at = 4096, expected; at + 24 <= stop;) {
     const { whole, unfinished, seq, end, behind } = look(at);
-    const abandoned = unfinished && (behind >= stop || look(behind).seq === seq + 1n);
+    const abandoned = unfinished && [undefined, seq + 1n].includes(look(behind).seq); // nothing, or the next, behind
     if (whole && seq > expected) print({ producer_id, first: expected, last: seq - 1n, hole: "lost" });
     if (whole) printEvent({ producer_id, seq, emit_ts: data.readBigInt64LE(at + 16) }, data.subarray(at + 24, end));
     if (abandoned) print({ producer_id, first: seq, last: seq, hole: "abandoned" });

@@ -1,6 +1,9 @@
 // MessagePack as the events use it; any library with 64-bit integers does.  Integers become BigInt, floats Number,
-// bytes Buffer, maps Map (a key may be called __proto__), timestamps ISO 8601 in UTC with microseconds.
+// bytes Buffer, maps Map (a key may be called __proto__), timestamps ISO 8601 in UTC with microseconds, and claims
+// (values too large for their row, which lie in an artifact) the artifact's path.
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+const suffixes = { text: "txt", bytes: "bin", json: "json" };
+const reference = (sha256, _size, kind) => `artifact:claims/${sha256}.${suffixes[kind]}`;
 
 export function unpack(bytes) {
   let at = 0;
@@ -16,6 +19,7 @@ export function unpack(bytes) {
     const code = take(1).readInt8(), data = take(length);
     const integer = (from, bits) => BigInt.asIntN(bits, BigInt("0x" + data.toString("hex", from)));
     if (code === 1) return integer(0, length * 8); // an integer beyond 64 bits
+    if (code === 2) return reference(...unpack(data));
     if (code !== -1 || ![4, 8, 12].includes(length)) throw new Error(`extension ${code} of ${length} bytes`);
     const seconds = length === 12 ? integer(4, 64) : integer(0, 64) & 0x3ffffffffn;
     const micros = length === 4 ? 0 : Math.floor(data.readUInt32BE() / (length === 8 ? 4000 : 1000));

@@ -121,7 +121,7 @@ def _schemas() -> dict[str, Schema]:
         "Event": {
             "title": "Event",
             "description": "One event in its JSON form: an array of a tag and the fields of the tag's type. Bytes are "
-            "base64, timestamps ISO 8601 in UTC, and NaN and the infinities are texts.",
+            "base64, timestamps ISO 8601 in UTC, claims are their references, and NaN and the infinities are texts.",
             "oneOf": [{"$ref": f"{_SCHEMAS}{struct.__name__}"} for struct in TAGS.values()],
         }
     }

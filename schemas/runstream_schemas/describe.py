@@ -9,6 +9,7 @@ MessagePack                JSON form
 bytes                      base64, as text
 timestamp (extension -1)   ISO 8601, in UTC, as text: ``2026-11-24T05:00:00Z``
 extension 1                the integer
+extension 2                the reference of a value that lies outside its row, as text
 NaN and the infinities     the texts ``NaN``, ``Infinity``, ``-Infinity``
 =========================  ===============================================================
 
@@ -24,7 +25,7 @@ import msgspec
 
 from runstream_schemas.events import RUN_STATUSES, TAGS
 from runstream_schemas.names import MAX_KEY, MAX_PATH
-from runstream_schemas.segment import DROP_REASONS
+from runstream_schemas.segment import DROP_REASONS, MAX_SEQ
 from runstream_schemas.values import MAX_DEPTH
 
 __all__ = ["Schema", "event_definitions", "event_list", "json_schema"]
@@ -40,6 +41,7 @@ _PART: Final = r"(?!\.{1,2}(?:/|$))[^/\\\u0000-\u001f\u007f]+"
 _PATH: Final = {"minLength": 1, "maxLength": MAX_PATH, "pattern": f"^{_PART}(?:/{_PART})*$"}
 _CELL: Final = "Cell"
 
+# By field, or by type and field where a name means different things: what it is, and what its type does not say.
 _FIELDS: Final[dict[str, tuple[str, Schema]]] = {
     "run_id": ("The run: 32 lower-case hexadecimal digits.", _ID),
     "experiment_id": (
@@ -76,9 +78,13 @@ _FIELDS: Final[dict[str, tuple[str, Schema]]] = {
     "size": ("The file's size, bytes.", _COUNT),
     "media_type": ("The file's media type, as image/png.", {}),
     "content": ("The file's bytes.", {}),
-    "journal": ("The producer_id of the journal whose writer dropped events, in hexadecimal.", _ID),
+    "journal": ("The producer_id of a journal, 32 lower-case hexadecimal digits.", _ID),
+    "seq": ("The number of an event of that journal.", {"minimum": 0, "maximum": MAX_SEQ}),
+    "emit_ts": ("When that event was logged, nanoseconds since the epoch.", _INT64),
     "segment": ("Index of the segment that was current when they were dropped.", _COUNT),
-    "reason": ("Why they were dropped; later versions may have further reasons.", {"examples": list(DROP_REASONS)}),
+    "reason": ("Why; later versions may have further reasons.", {}),
+    "detail": ("The reason in words, for people.", {}),
+    "LossNotice.reason": ("Why they were dropped; there may be further reasons.", {"examples": list(DROP_REASONS)}),
     "count": ("How many events were dropped there for this reason, in all.", _COUNT),
 }
 
@@ -90,9 +96,9 @@ def json_schema() -> Schema:
         "$id": "urn:runstream:event",
         "title": "Event",
         "description": "One event of runstream: a MessagePack array of a tag and the fields of the tag's type, in its "
-        "JSON form. Bytes are base64, timestamps ISO 8601 in UTC, integers of extension 1 are integers, and NaN and "
-        "the infinities are texts. Later versions append fields and add types; a reader passes over fields that it "
-        "does not know, and keeps events whose tag it does not know.",
+        "JSON form. Bytes are base64, timestamps ISO 8601 in UTC, integers of extension 1 are integers, claims "
+        "(extension 2) are their references, and NaN and the infinities are texts. Later versions append fields and "
+        "add types; a reader passes over fields that it does not know, and keeps events whose tag it does not know.",
         "oneOf": [{"$ref": f"#/$defs/{struct.__name__}"} for struct in TAGS.values()],
         "$defs": event_definitions(),
     }
@@ -117,7 +123,7 @@ def event_list() -> list[tuple[int, str, tuple[str, ...]]]:
 
 def _event(tag: int, struct: type[msgspec.Struct], found: Schema) -> Schema:
     names = [field.name for field in msgspec.structs.fields(struct)]
-    fields = [_field(name, schema) for name, schema in zip(names, found["prefixItems"][1:], strict=True)]
+    fields = [_field(struct.__name__, *field) for field in zip(names, found["prefixItems"][1:], strict=True)]
     return {
         "title": struct.__name__,
         "description": inspect.cleandoc(str(struct.__doc__)).replace("``", "`"),
@@ -127,9 +133,9 @@ def _event(tag: int, struct: type[msgspec.Struct], found: Schema) -> Schema:
     }
 
 
-def _field(name: str, found: Schema) -> Schema:
+def _field(struct: str, name: str, found: Schema) -> Schema:
     """The schema of one field: what msgspec knows, and the rules beyond the type."""
-    description, rules = _FIELDS[name]
+    description, rules = _FIELDS.get(f"{struct}.{name}") or _FIELDS[name]
     head = {"title": name, "description": f"{name}: {description}"}
     if "anyOf" not in found:
         return head | found | rules
