@@ -39,6 +39,17 @@ def runs(pipeline: Pipeline) -> list[str]:
     return ids
 
 
+def test_runs_are_listed_with_the_names_of_their_experiments(
+    pipeline: Pipeline, runs: list[str], capsys: Capture
+) -> None:
+    """Ids tell a person nothing; a run that has not started has none."""
+    runstream.log_metric("m", 1.0, run_id="ab" * 16)
+    pipeline.drain()
+    text = invoke(capsys, "runs", "list", "--store", pipeline.store).out
+    assert "second" in text
+    assert "ab" * 16 in text
+
+
 def test_experiments_are_listed(pipeline: Pipeline, runs: list[str], capsys: Capture) -> None:
     """The default one, too; what a terminal would obey is shown and not sent."""
     experiments = invoke_json(capsys, "experiments", "list", "--store", pipeline.store)

@@ -37,11 +37,13 @@ def list_(
     """List runs that are not deleted, the newest first."""
     if status is not None and status.upper() not in RUN_STATUSES:
         raise InvalidInputError(f"the status {status!r:.50} is none of {', '.join(RUN_STATUSES)}")
-    runs = wait_for(_list(resolve(store=store), experiment, status.upper() if status else None, limit))
+    runs, names = wait_for(_list(resolve(store=store), experiment, status.upper() if status else None, limit))
     if json:
         output.print_json(runs)
     else:
-        rows = [(r.run_id, r.name, r.experiment_id, r.status, output.time_of(r.start_time), _length(r)) for r in runs]
+        rows = [
+            (r.run_id, r.name, names[r.experiment_id], r.status, output.time_of(r.start_time), _length(r)) for r in runs
+        ]
         output.print_table(("run", "name", "experiment", "status", "started", "took"), rows)
     return Exit.OK
 
@@ -68,7 +70,10 @@ def compare(runs: _RUNS, store: StoreOption = None, json: JsonOption = False) ->
     return Exit.OK
 
 
-async def _list(options: Options, experiment: str | None, status: str | None, limit: int) -> list[Run]:
+async def _list(
+    options: Options, experiment: str | None, status: str | None, limit: int
+) -> tuple[list[Run], dict[str | None, str | None]]:
+    """Runs, and the names of their experiments by id; the id itself where there is no name."""
     from runstream_sink.query.experiments import find_experiment
     from runstream_sink.query.runs import list_runs
 
@@ -83,7 +88,9 @@ async def _list(options: Options, experiment: str | None, status: str | None, li
             cursor = page.cursor
             if cursor is None:
                 break
-    return found
+        ids = {run.experiment_id for run in found}
+        names = {key: key and ((await find_experiment(reader, key)).name or key) for key in ids}
+    return found, names
 
 
 async def _show(options: Options, prefix: str) -> tuple[Run, list[Table], list[Artifact]]:
