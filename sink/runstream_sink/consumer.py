@@ -12,6 +12,7 @@ what is committed, waits, says so, and tries again.
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Final, NamedTuple
 import msgspec
 import structlog
 
+from runstream_schemas.batch import Batch
 from runstream_schemas.errors import EnvironmentUnavailableError
 from runstream_schemas.events import ArtifactLogged, encode_event
 from runstream_sink.apply import apply
@@ -27,6 +29,7 @@ from runstream_sink.artifacts import ArtifactStore, MissingArtifactError
 from runstream_sink.cancellation import finish
 from runstream_sink.changes import ArtifactChange, Changes, DeadLetter, origin_of
 from runstream_sink.intervals import IntervalSet
+from runstream_sink.isolation import apply_apart, may_be_of_an_event
 from runstream_sink.placement import Placement
 from runstream_sink.source import Delivery, Source
 from runstream_sink.store.protocol import Commit, Store
@@ -125,9 +128,32 @@ class Consumer:
         return True
 
     async def _move(self, delivery: Delivery, changes: Changes) -> None:
-        await self.commit(changes, delivery)
+        try:
+            await self.commit(changes, delivery)
+        except Exception as error:
+            if not may_be_of_an_event(error):
+                raise
+            await self._move_apart(delivery, error)
+            return
         self._count(changes, delivery)
         await self._source.committed(delivery)
+
+    async def _move_apart(self, delivery: Delivery, error: Exception) -> None:
+        """Commit the events without moving the positions; they are then read again, as duplicates, which moves them."""
+        _log.warning("a delivery is applied in parts, to find what cannot be", reason=repr(error))
+        nowhere = Delivery()
+
+        async def apply_some(batches: Sequence[Batch]) -> Changes:
+            return await asyncio.to_thread(apply, batches, await self._store.seen({b.producer_id for b in batches}))
+
+        async def commit_some(changes: Changes) -> None:
+            await self.commit(changes, nowhere)
+            self._count(changes, nowhere)
+
+        try:
+            await apply_apart(delivery.batches, error, apply_some, commit_some)
+        finally:
+            self._recovered = False
 
     async def close(self) -> None:
         """Stop reading ahead.  What was read and not committed comes again to the next consumer."""

@@ -17,6 +17,7 @@ from runstream_schemas.segment import Record
 from runstream_sink.apply import apply
 from runstream_sink.artifacts import ArtifactStore
 from runstream_sink.consumer import Consumer
+from runstream_sink.isolation import may_be_of_an_event
 from runstream_sink.query.operations import get_dead_letter, list_dead_letters
 from runstream_sink.query.records import DeadLetterRecord
 from runstream_sink.source import Delivery
@@ -127,7 +128,14 @@ async def _apply(consumer: Consumer, letters: Sequence[DeadLetterRecord]) -> lis
         ]
         changes = apply(batches, {})
         changes.seen = {}  # the store has seen these events
-        await consumer.commit(changes, Delivery(), tuple((producer_id, record.seq) for producer_id, record in events))
+        try:
+            await consumer.commit(changes, Delivery(), tuple((p, record.seq) for p, record in events))
+        except Exception as error:
+            if not may_be_of_an_event(error):
+                raise
+            if len(letters) > 1:
+                return [outcome for letter in letters for outcome in await _apply(consumer, [letter])]
+            return [Outcome(letters[0].id, applied=False, detail=repr(error))]
         still = {(dead.producer_id.hex(), dead.seq): f"{dead.reason}: {dead.detail}" for dead in changes.dead}
     reasons = [refused.get(letter.id) or still.get((letter.producer_id, letter.seq), "") for letter in letters]
     return [

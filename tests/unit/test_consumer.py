@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 import runstream
-from runstream_schemas.errors import EnvironmentUnavailableError
+from runstream_schemas.errors import CorruptDataError, EnvironmentUnavailableError
 from runstream_schemas.segment import segment_name
 from runstream_sink import query
 from runstream_sink.artifacts import LocalArtifacts
@@ -173,11 +173,23 @@ def test_an_error_that_is_no_failure_of_the_disk_ends_the_consumer(pipeline: Pip
     """A bug must not be retried for ever; what is committed stays consistent, and another consumer goes on."""
     run_id = log_some()
     trouble = Trouble()
-    trouble.next, trouble.error = {"make_durable"}, ZeroDivisionError("a bug")
+    trouble.next, trouble.error = {"read"}, ZeroDivisionError("a bug")
     with pytest.raises(ZeroDivisionError):
         asyncio.run(consume(pipeline, trouble))
     pipeline.drain()
     assert [row["n"] for row in pipeline.rows(run_id)] == list(range(20))
+
+
+def test_an_error_that_passes_leaves_no_dead_letter(pipeline: Pipeline) -> None:
+    """What fails together and not apart is applied in parts."""
+    run_id = log_some()
+    trouble = Trouble()
+    trouble.next, trouble.error = {"make_durable"}, ZeroDivisionError("a bug")
+    consumer, logs = asyncio.run(consume(pipeline, trouble))
+    assert (consumer.progress.dead, consumer.progress.failure) == (0, "")
+    assert any("applied in parts" in line["event"] for line in logs)
+    assert [row["n"] for row in pipeline.rows(run_id)] == list(range(20))
+    assert pipeline.replay("replayed")[0] == pipeline.digest()
 
 
 def test_a_stop_ends_the_waiting_for_a_broken_disk(pipeline: Pipeline) -> None:
@@ -282,8 +294,8 @@ def test_a_table_that_is_shorter_than_its_commit_is_told(pipeline: Pipeline) -> 
     with runstream.start_run(run_id=run_id) as run:
         run.log_prediction({"n": 99, "c0": "x"})
     trouble = Trouble()
-    trouble.next, trouble.error = {"make_durable"}, ZeroDivisionError("killed here")
-    with pytest.raises(ZeroDivisionError):
+    trouble.next, trouble.error = {"make_durable"}, CorruptDataError("killed here")
+    with pytest.raises(CorruptDataError):
         asyncio.run(consume(pipeline, trouble))
     parts = pipeline.ask(query.get_table, run_id, "predictions").parts
     file = pipeline.store / "artifacts" / parts[-1].file

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import aiosqlite
 
-from runstream_schemas.errors import CorruptDataError, EnvironmentUnavailableError, RunstreamError
+from runstream_schemas.errors import CorruptDataError, EnvironmentUnavailableError, InvalidInputError, RunstreamError
 from runstream_sink.cancellation import finish
 
 __all__ = ["BUSY_TIMEOUT", "Database", "connect"]
@@ -43,7 +43,8 @@ class Database(aiosqlite.Connection):
     ) -> T:
         """Run ``function(connection, ...)`` in the connection's thread, to its end even if the caller is cancelled.
 
-        sqlite3's exceptions come out as `EnvironmentUnavailableError` or `CorruptDataError`.
+        sqlite3's exceptions come out as `EnvironmentUnavailableError`, `CorruptDataError` or, where it refuses what is
+        to be written, `InvalidInputError`.
         """
         try:
             result: T = await self._execute(partial(function, self._conn, *args, **kwargs))  # type: ignore[no-untyped-call]
@@ -97,6 +98,8 @@ async def connect(path: Path, name: str, prepare: Callable[[sqlite3.Connection],
 
 def _translated(error: sqlite3.Error, name: str) -> RunstreamError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if isinstance(error, sqlite3.DataError | sqlite3.IntegrityError | sqlite3.InterfaceError):
+        return InvalidInputError(f"the store {name} takes no such data: {error}")
     if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
         return CorruptDataError(f"the store {name} is damaged or no SQLite database ({error}); replay into a new one")
     return EnvironmentUnavailableError(f"the store {name} cannot be used: {error}")

@@ -61,6 +61,8 @@ _EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _FLOATS: Final = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 _BOOLS: Final = {"true": True, "false": False}
 _JSON_STARTS: Final = frozenset('[{"-0123456789tfnNI \t\n\r')
+_LONGEST_INTEGER: Final = 10_000
+"""Digits; no event holds an integer of more, and converting a damaged cell of a million would take for ever."""
 _EXACT_DIGITS: Final = 15
 """An integer of so many digits is a double without loss."""
 
@@ -192,7 +194,7 @@ def _parse_int(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        if not text.lstrip("-").isdigit():
+        if len(text) > _LONGEST_INTEGER or not text.lstrip("-").isdigit():
             raise
         return int(Decimal(text))
 

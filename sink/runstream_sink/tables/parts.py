@@ -14,15 +14,33 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec import Struct
 
+from runstream_schemas.errors import InvalidInputError
 from runstream_sink.changes import RowsEntry
 from runstream_sink.paths import safe_path
 from runstream_sink.tables.cells import encode_column, header_line, time_text
 from runstream_sink.tables.types import ColumnType, column_type, join
 
-__all__ = ["PART_LIMIT", "Appended", "Part", "PartWrite", "TableState", "append", "part_file"]
+__all__ = [
+    "MAX_CELLS",
+    "MAX_COLUMNS",
+    "MAX_NAMES",
+    "PART_LIMIT",
+    "Appended",
+    "Part",
+    "PartWrite",
+    "TableState",
+    "append",
+    "part_file",
+]
 
 PART_LIMIT: Final = 256 << 20
 """Bytes at which a part is closed."""
+MAX_COLUMNS: Final = 20_000
+"""Columns of a table: each row has a cell for each."""
+MAX_NAMES: Final = 16 << 20
+"""Characters in the names of a table's columns, together: each part and each state of the table repeats them."""
+MAX_CELLS: Final = 1 << 24
+"""Cells that are appended at once, empty ones included."""
 
 
 class Part(Struct, frozen=True):
@@ -88,13 +106,34 @@ def part_file(name: str, number: int) -> str:
 
 
 def append(state: TableState, entries: Sequence[RowsEntry], part_limit: int, file_of: Callable[[int], str]) -> Appended:
-    """Append the rows of ``entries``; a part is closed at ``part_limit`` bytes, ``file_of`` names the n-th part."""
-    chunks = [_chunk(columns, list(group)) for columns, group in groupby(entries, key=_columns_of)]
+    """Append the rows of ``entries``; a part is closed at ``part_limit`` bytes, ``file_of`` names the n-th part.
+
+    Raises `InvalidInputError` where the table would be wider than `MAX_COLUMNS` or `MAX_NAMES`, or where it would be
+    given more than `MAX_CELLS` at once.
+    """
+    groups = [(columns, list(group)) for columns, group in groupby(entries, key=_columns_of)]
+    _check_size(state, groups)
+    chunks = [_chunk(columns, group) for columns, group in groups]
     columns = _joined(state.columns, chunks)
     writer = _Writer(state, columns, part_limit, file_of)
     for chunk in chunks:
         writer.write(_lines(chunk, columns))
     return writer.finish()
+
+
+def _check_size(state: TableState, groups: list[tuple[tuple[str, ...], list[RowsEntry]]]) -> None:
+    columns = state.columns.keys() | set(chain.from_iterable(columns for columns, _ in groups))
+    if len(columns) > MAX_COLUMNS:
+        raise InvalidInputError(f"table {state.name!r} would have {len(columns)} columns; it can have {MAX_COLUMNS}")
+    if sum(map(len, columns)) > MAX_NAMES:
+        raise InvalidInputError(
+            f"the columns of table {state.name!r} would have names of more than {MAX_NAMES} letters"
+        )
+    rows = sum(len(entry.rows) for _, group in groups for entry in group)
+    if rows * len(columns) > MAX_CELLS:
+        raise InvalidInputError(
+            f"{rows} rows for the {len(columns)} columns of table {state.name!r} are too many at once"
+        )
 
 
 def _columns_of(entry: RowsEntry) -> tuple[str, ...]:
