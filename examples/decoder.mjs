@@ -1,6 +1,6 @@
 // Reads record batches and journal segments without any library, as docs/wire-format.md describes them:
 //     node examples/decoder.mjs FILE...
-// prints a JSON line for each event and for each gap.  It reads what nobody writes any more.
+// prints a JSON line for each event and for each gap.  It reads what nobody writes any more; Node.js 20.15 or later.
 import { readFileSync } from "node:fs";
 import { crc32, inflateSync } from "node:zlib";
 import { unpack } from "./messagepack.mjs";
