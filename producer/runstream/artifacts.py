@@ -14,12 +14,16 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from runstream_schemas.errors import EnvironmentUnavailableError, InvalidInputError
 
-__all__ = ["Staged", "Staging", "media_type_of", "walk"]
+if TYPE_CHECKING:
+    from mimetypes import MimeTypes
+
+__all__ = ["Staged", "Staging", "clone", "copy", "media_type_of", "open_regular", "walk"]
 
 _FICLONE: Final = 0x40049409
 _CHUNK: Final = 1 << 20
@@ -68,11 +72,15 @@ class Staging:
         Raises `InvalidInputError` if there is no such regular file, `EnvironmentUnavailableError` if it cannot be read
         or if the staging directory takes nothing (no space, no permission).
         """
-        source = _open_regular(path)
+        source = open_regular(path)
         try:
-            return self._store(lambda target: _clone_or_copy(source, target), f"the file {path}")
+            return self.add_open(source, path)
         finally:
             os.close(source)
+
+    def add_open(self, source: int, path: Path) -> Staged:
+        """Stage what an open file is now; ``path`` is what it is called.  Raises `EnvironmentUnavailableError`."""
+        return self._store(lambda target: _clone_or_copy(source, target), f"the file {path}")
 
     def add_bytes(self, data: bytes) -> Staged:
         """Stage bytes.  Raises `EnvironmentUnavailableError` if the staging directory takes nothing."""
@@ -85,56 +93,77 @@ class Staging:
         return self._store(write, f"{len(data)} bytes")
 
     def sync_all(self) -> None:
-        """Put on the disk what was staged without ``sync``."""
-        os.sync()
+        """Put on the disk what was staged without ``sync``.  Raises `EnvironmentUnavailableError`."""
+        try:
+            _sync_file_system(self.root)
+        except OSError as error:
+            raise self._unavailable("what was staged", error) from error
+
+    def begin(self) -> tuple[int, Path]:
+        """An empty file for content to come: its descriptor and its path.  Raises `EnvironmentUnavailableError`."""
+        temporary = self.root / _TEMPORARY / os.urandom(16).hex()
+        try:
+            return self._create(temporary), temporary
+        except OSError as error:
+            raise self._unavailable("a file", error) from error
+
+    def finish(self, target: int, temporary: Path, staged: Staged) -> None:
+        """Give the content that was written to such a file its name.  Raises OSError."""
+        os.fchmod(target, 0o444)
+        if self._sync:
+            os.fsync(target)
+        self._publish(temporary, staged)
 
     def _store(self, fill: Callable[[int], Staged], what: str) -> Staged:
         temporary = self.root / _TEMPORARY / os.urandom(16).hex()
         try:
-            staged = self._fill(temporary, fill)
-            self._publish(temporary, staged)
+            target = self._create(temporary)
+            try:
+                staged = fill(target)
+                self.finish(target, temporary, staged)
+            finally:
+                os.close(target)
         except OSError as error:
-            raise EnvironmentUnavailableError(
-                f"cannot stage {what} in {self.root}: {error}; free space there or choose another place for the queue"
-            ) from error
+            raise self._unavailable(what, error) from error
         finally:
             with suppress(OSError):
                 temporary.unlink()
         return staged
 
-    def _fill(self, temporary: Path, fill: Callable[[int], Staged]) -> Staged:
-        temporary.parent.mkdir(parents=True, exist_ok=True)
-        target = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    def _create(self, temporary: Path) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
-            staged = fill(target)
-            os.fchmod(target, 0o444)
-            if self._sync:
-                os.fsync(target)
-            return staged
-        finally:
-            os.close(target)
+            return os.open(temporary, flags, 0o600)
+        except FileNotFoundError:
+            temporary.parent.mkdir(parents=True, exist_ok=True)
+            return os.open(temporary, flags, 0o600)
+
+    def _unavailable(self, what: str, error: OSError) -> EnvironmentUnavailableError:
+        return EnvironmentUnavailableError(
+            f"cannot stage {what} in {self.root}: {error}; free space there or choose another place for the queue"
+        )
 
     def _publish(self, temporary: Path, staged: Staged) -> None:
         """Give whole content its name; the content that has the name already stays, unless a crash cut it."""
         path = self.path_of(staged.sha256)
-        path.parent.mkdir(exist_ok=True)
         try:
-            os.link(temporary, path)
+            _link(temporary, path)
         except FileExistsError:
             if path.stat().st_size == staged.size:
                 os.utime(path)
                 return
             temporary.replace(path)
         if self._sync:
-            for directory in (path.parent, self.root):
+            for directory in (path.parent, self.root, self.root.parent):
                 _sync_directory(directory)
 
 
 def walk(local_dir: Path) -> Iterator[tuple[Path, str]]:
     """All files under a directory with their paths in it (``/`` between the parts), sorted, hidden ones included.
 
-    Symbolic links are followed.  Raises `InvalidInputError` if it is no directory, for a link that points nowhere, and
-    for a link that leads back to a directory around it.
+    Symbolic links are followed.  What is held at a time are the names of one directory at each level.  Raises
+    `InvalidInputError` if it is no directory, for a link that points nowhere, and for a link that leads back to a
+    directory around it.
     """
     if not local_dir.is_dir():
         raise InvalidInputError(f"{local_dir} is no directory; pass the path of an existing one")
@@ -144,33 +173,42 @@ def walk(local_dir: Path) -> Iterator[tuple[Path, str]]:
 def _walk(directory: Path, prefix: str, around: tuple[tuple[int, int], ...]) -> Iterator[tuple[Path, str]]:
     try:
         status = directory.stat()
-        entries = sorted(directory.iterdir())
+        names = sorted(os.listdir(directory))  # noqa: PTH208 - there may be very many: text is smaller than a Path
     except OSError as error:
         raise EnvironmentUnavailableError(f"cannot list the directory {directory}: {error}") from error
     identity = (status.st_dev, status.st_ino)
     if identity in around:
         raise InvalidInputError(f"the link {directory} leads back to a directory around it; remove it")
-    for entry in entries:
+    for name in names:
+        entry = directory / name
         if entry.is_dir():
-            yield from _walk(entry, f"{prefix}{entry.name}/", (*around, identity))
+            yield from _walk(entry, f"{prefix}{name}/", (*around, identity))
         elif not entry.exists():
             raise InvalidInputError(f"the link {entry} points nowhere; remove it")
         else:
-            yield entry, prefix + entry.name
+            yield entry, prefix + name
 
 
 def media_type_of(path: str) -> str | None:
     """The media type that a file's name tells, the same on every machine; None where it tells none."""
-    import mimetypes
-
-    known = mimetypes.MimeTypes(filenames=())  # not the machine's own lists
-    kind, encoding = known.guess_type(PurePosixPath(path).name)
+    kind, encoding = _known_types().guess_type(PurePosixPath(path).name)
     if encoding is not None:
         return _ENCODINGS.get(encoding)
     return _MEDIA_TYPES.get(PurePosixPath(path).suffix.lower(), kind)
 
 
-def _open_regular(path: Path) -> int:
+@cache
+def _known_types() -> "MimeTypes":
+    import mimetypes
+
+    return mimetypes.MimeTypes(filenames=())  # not the machine's own lists
+
+
+def open_regular(path: Path) -> int:
+    """A descriptor to read a file by.
+
+    Raises `InvalidInputError` if there is no such regular file, `EnvironmentUnavailableError` if it cannot be read.
+    """
     try:
         source = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
@@ -183,16 +221,17 @@ def _open_regular(path: Path) -> int:
     return source
 
 
-def _clone_or_copy(source: int, target: int) -> Staged:
+def clone(source: int, target: int) -> bool:
+    """Let ``target`` share the blocks of ``source``; False where the file system cannot, or they are on two."""
     try:
         fcntl.ioctl(target, _FICLONE, source)
-    except OSError:  # the file system cannot, or they are two
-        return _copy(source, target)
-    return _copy(target, None)
+    except OSError:
+        return False
+    return True
 
 
-def _copy(source: int, target: int | None) -> Staged:
-    """Hash what ``source`` holds, and write it to ``target`` if there is one."""
+def copy(source: int, target: int | None, check: Callable[[], None] = lambda: None) -> Staged:
+    """Hash what ``source`` holds, and write it to ``target`` if there is one; ``check`` is called again and again."""
     from hashlib import sha256  # here: it loads OpenSSL
 
     digest = sha256()
@@ -202,7 +241,33 @@ def _copy(source: int, target: int | None) -> Staged:
         size += len(chunk)
         if target is not None:
             _write(target, chunk)
+        check()
     return Staged(digest.hexdigest(), size)
+
+
+def _clone_or_copy(source: int, target: int) -> Staged:
+    return copy(target, None) if clone(source, target) else copy(source, target)
+
+
+def _link(temporary: Path, path: Path) -> None:
+    try:
+        os.link(temporary, path)
+    except FileNotFoundError:
+        path.parent.mkdir(exist_ok=True)
+        os.link(temporary, path)
+
+
+def _sync_file_system(directory: Path) -> None:
+    """Sync the file system that a directory lies in.  Raises OSError."""
+    import ctypes  # here: only directories of many files need it
+
+    descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
+    try:
+        if ctypes.CDLL(None, use_errno=True).syncfs(descriptor):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+    finally:
+        os.close(descriptor)
 
 
 def _write(target: int, data: bytes) -> None:

@@ -18,12 +18,14 @@ from msgspec import Struct
 
 from runstream import config
 from runstream.artifacts import Staging
+from runstream.background import BackgroundCopies, Origin
 from runstream.filesystem import Filesystem
 from runstream.journal import Clock, Journal
 from runstream.journal_directory import JournalDirectory
 from runstream.keeper import Keeper
+from runstream.sampling import Sampling, Tally
 from runstream_schemas.errors import InvalidInputError
-from runstream_schemas.events import encode_event
+from runstream_schemas.events import MetricLogged, MetricsLogged, TagsSet, encode_event
 from runstream_schemas.segment import DROP_REASONS
 from runstream_schemas.values import RowEncoder
 
@@ -43,6 +45,10 @@ _MADV_WIPEONFORK: Final = 18
 _OPEN_RETRY: Final = 1.0
 _BLOCK_PAUSE: Final = 0.005
 _EXIT_TIMEOUT: Final = 2.0
+_COPY_TIMEOUT: Final = 2.0
+"""Seconds that `close` and the interpreter's end wait for files that are being copied."""
+_SAMPLE: Final = slice(*(config.Config._fields.index(name) for name in ("sample", "experiment")))
+"""The settings of sampling among all."""
 
 
 class Client:
@@ -52,12 +58,21 @@ class Client:
     """By run id, the runs that this process began and has not ended."""
     announced: set[str]
     """Ids of the experiments that this process has announced on the stream."""
+    sampling: Sampling | None
+    """What is logged where not all is."""
+    shapes_rows: bool
+    """Whether rows are redacted or sampled, or nobody has looked at the settings yet."""
+    claim_size: int
+    """Bytes of an event of one row above which its cells are looked at; 0 until somebody has looked at the settings."""
+    emit_points: Callable[[MetricLogged | MetricsLogged], None]
+    """`emit` for points of metrics."""
     random: random.Random
     """For ids and names."""
     _guard: mmap.mmap
     """One page that a fork wipes: so that a child which was forked by C code is noticed without a system call."""
     _journal: Journal | None
     _keeper: Keeper | None
+    _copies: BackgroundCopies | None
     _past: dict[str, int]
     """Accepted events, synced ones and stalls of the journals that this process has closed."""
     _past_drops: dict[str, int]
@@ -68,6 +83,9 @@ class Client:
         self._filesystem = filesystem or Filesystem()
         self._arguments: dict[str, Any] = {}
         self._config: config.Config | None = None
+        self.sampling, self.shapes_rows, self.claim_size = None, True, 0
+        self.emit_points = self._emit_points
+        self.rows_left_out, self.points_left_out = Tally(), Tally()
         self._reset()
         atexit.register(self._at_exit)
         os.register_at_fork(after_in_child=self._after_fork)
@@ -85,19 +103,65 @@ class Client:
             raise InvalidInputError(f"there is no setting {', '.join(sorted(unknown))}; see docs/settings.md")
         arguments = {**self._arguments, **settings}
         resolved = config.resolve(**arguments)
-        before, self._config = self._config, resolved
+        before = self._config
         self._arguments = arguments
         self.redact = redact
+        self._adopt(resolved)
         if before != resolved:
             self.announced = set()
             self.close()
 
+    def _adopt(self, resolved: config.Config) -> config.Config:
+        """Have settings hold, and what follows from them."""
+        before, self._config = self._config, resolved
+        if before is None or before[_SAMPLE] != resolved[_SAMPLE]:
+            sampling = Sampling(resolved.sample, resolved.sample_by, resolved.sample_key)
+            self.sampling = sampling if resolved.sample < 1 else None
+        self.shapes_rows = self.redact is not None or self.sampling is not None
+        self.claim_size = resolved.claim_size
+        self.emit_points = self.emit if self.sampling is None else self._emit_points
+        return resolved
+
     @property
     def config(self) -> config.Config:
         """The settings that hold."""
-        if self._config is None:
-            self._config = config.resolve()
-        return self._config
+        return self._config or self._adopt(config.resolve())
+
+    def samples_run(self, run_id: str) -> bool:
+        """Whether rows and points of a run may be logged.  A run that is sampled says so in its tags."""
+        sampling = self.config and self.sampling
+        if sampling is None:
+            return True
+        if sampling.is_new(run_id):
+            self.emit(TagsSet(run_id, sampling.tags(run_id)))
+        return sampling.keeps_run(run_id)
+
+    def _emit_points(self, event: MetricLogged | MetricsLogged) -> None:
+        if self.samples_run(event.run_id):
+            self.emit(event)
+        else:
+            self.points_left_out.add(1 if isinstance(event, MetricLogged) else len(event.metrics))
+
+    def emit_located(self, event: Struct) -> Origin | None:
+        """Put an event on the stream and say where it went; None if it was dropped, which is counted."""
+        self._notice_fork()
+        origins: list[Origin] = []
+
+        def append(journal: Journal, body: bytes) -> str | None:
+            refusal, origin = journal.append_located(body)
+            if refusal is None:
+                origins.append(origin)
+            return refusal
+
+        self._emit_with_trouble(encode_event(event), append)
+        return origins[0] if origins else None
+
+    def copies(self) -> BackgroundCopies:
+        """What copies large files."""
+        with self._opening:
+            if self._copies is None:
+                self._copies = BackgroundCopies(self.emit)
+            return self._copies
 
     def emit(self, event: Struct) -> None:
         """Put an event on the stream.  Never raises because of the environment; what cannot be accepted is counted."""
@@ -129,8 +193,13 @@ class Client:
         return Staging(self.config.queue / "staging", sync=sync)
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Wait until every event so far is on the disk; False after ``timeout`` seconds or a failure."""
+        """Wait until every event so far, and every file, is on the disk; False after ``timeout`` s or a failure."""
         self._notice_fork()
+        begun = time.monotonic()
+        if self._copies is not None:
+            if not self._copies.wait(timeout):
+                return False
+            timeout = None if timeout is None else max(0.0, timeout - (time.monotonic() - begun))
         journal, keeper = self._journal, self._keeper
         if journal is None:
             return not any(self._unopened_drops.values())
@@ -146,6 +215,8 @@ class Client:
     def close(self) -> None:
         """Sync and seal the journal.  An event that comes later opens another one."""
         self._notice_fork()
+        if self._copies is not None:
+            self._copies.wait(_COPY_TIMEOUT)
         with self._opening:
             keeper, self._keeper = self._keeper, None
             journal, self._journal = self._journal, None
@@ -169,6 +240,10 @@ class Client:
             "dropped": dropped,
             "stalls": self._past["stalls"] + sum(one.stalls for one in journals),
             "converted": self.encoder.converted,
+            "sampled_out": self.rows_left_out.total,
+            "sampled_out_points": self.points_left_out.total,
+            "copying": 0 if self._copies is None else self._copies.unfinished,
+            "lost_files": 0 if self._copies is None else self._copies.lost,
             "queue": str(self.config.queue),
             "error": keeper.error if keeper is not None else "",
         }
@@ -189,14 +264,17 @@ class Client:
         self._unopened_drops = dict.fromkeys(DROP_REASONS, 0)
         self._past_drops = dict.fromkeys(DROP_REASONS, 0)
         self._ending = False
+        self._copies = None
         self._past = dict.fromkeys(("accepted", "synced", "stalls"), 0)
         self.active_runs = {}
         self.announced = set()
 
     def _after_fork(self) -> None:
         """This is a forked child: the journal is the parent's.  Let go of it; the next event opens one of our own."""
-        journal = self._journal
+        journal, copies = self._journal, self._copies
         self._reset()
+        if copies is not None:
+            copies.abandon()
         if journal is not None:
             with contextlib.suppress(OSError):
                 journal.abandon()
@@ -251,13 +329,13 @@ class Client:
             segment_size=self.config.segment_size,
         )
 
-    def _emit_with_trouble(self, body: bytes) -> None:
+    def _emit_with_trouble(self, body: bytes, append: Callable[[Journal, bytes], str | None] = Journal.append) -> None:
         """The journal did not take an event: open one, wait if the policy says so, or count it as dropped."""
         waits = self.config.policy == "block"
         deadline = time.monotonic() + self.config.block_timeout if waits else 0.0
         while True:
             journal = self._open()
-            reason = "disk" if journal is None else journal.append(body)
+            reason = "disk" if journal is None else append(journal, body)
             if reason is None:
                 return
             if reason == "closed":  # by another thread, just now: the next one is open or can be opened
@@ -273,6 +351,9 @@ class Client:
         for run in list(self.active_runs.values()):
             run.end()
         self._ending = True
+        if self._copies is not None:
+            self._copies.wait(_COPY_TIMEOUT)
+            self._copies.stop()
         self.close()
 
 

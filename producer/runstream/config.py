@@ -28,6 +28,20 @@ SYNC_INTERVAL = Setting(
     unit="seconds",
 )
 SEGMENT_SIZE = Setting("segment_size", 16 << 20, "Largest size of a journal segment.", unit="bytes")
+CLAIM_SIZE = Setting(
+    "claim_size", 1 << 20, "A cell of a row that is larger becomes an artifact, to which the row refers.", unit="bytes"
+)
+BACKGROUND_SIZE = Setting(
+    "background_size",
+    256 << 20,
+    "A file given to log_artifact that is larger is copied in the background.",
+    unit="bytes",
+)
+SAMPLE = Setting("sample", 1.0, "The share that is logged, between 0 and 1, of runs' rows and points or of rows.")
+SAMPLE_BY = Setting("sample_by", "run", "What the sample is made of: whole runs, or rows.", choices=("run", "row"))
+SAMPLE_KEY = Setting(
+    "sample_key", "", "The column that decides whether a row is in the sample by row. Empty: all of the row."
+)
 EXPERIMENT = Setting("experiment", "", "The experiment of runs for which the program sets none. Empty: Default.")
 
 PRODUCER_SETTINGS: Final = (
@@ -38,6 +52,11 @@ PRODUCER_SETTINGS: Final = (
     BLOCK_TIMEOUT,
     SYNC_INTERVAL,
     SEGMENT_SIZE,
+    CLAIM_SIZE,
+    BACKGROUND_SIZE,
+    SAMPLE,
+    SAMPLE_BY,
+    SAMPLE_KEY,
     EXPERIMENT,
     STORE,
     ARTIFACTS,
@@ -54,6 +73,11 @@ class Config(NamedTuple):
     block_timeout: float
     sync_interval: float
     segment_size: int
+    claim_size: int
+    background_size: int
+    sample: float
+    sample_by: str
+    sample_key: str
     experiment: str
     store: str
     artifacts: str
@@ -68,6 +92,11 @@ def resolve(
     block_timeout: float | None = None,
     sync_interval: float | None = None,
     segment_size: int | str | None = None,
+    claim_size: int | str | None = None,
+    background_size: int | str | None = None,
+    sample: float | None = None,
+    sample_by: str | None = None,
+    sample_key: str | None = None,
     experiment: str | None = None,
     store: str | None = None,
     artifacts: str | None = None,
@@ -80,6 +109,12 @@ def resolve(
     size = SEGMENT_SIZE.get(segment_size)
     if size < _LEAST_SEGMENT:
         raise InvalidInputError(f"segment_size is {size} bytes; it must be at least {_LEAST_SEGMENT}")
+    share = SAMPLE.get(sample)
+    if not 0 <= share <= 1:
+        raise InvalidInputError(f"sample is {share}; it must be a share between 0 and 1")
+    claims = CLAIM_SIZE.get(claim_size)
+    if claims < _LEAST_CLAIM:
+        raise InvalidInputError(f"claim_size is {claims} bytes; it must be at least {_LEAST_CLAIM}")
     return Config(
         queue=queue_directory(STREAM.get(stream)),
         journal_quota=JOURNAL_QUOTA.get(journal_quota),
@@ -87,6 +122,11 @@ def resolve(
         block_timeout=BLOCK_TIMEOUT.get(block_timeout),
         sync_interval=SYNC_INTERVAL.get(sync_interval),
         segment_size=size,
+        claim_size=claims,
+        background_size=BACKGROUND_SIZE.get(background_size),
+        sample=share,
+        sample_by=SAMPLE_BY.get(sample_by),
+        sample_key=SAMPLE_KEY.get(sample_key),
         experiment=EXPERIMENT.get(experiment),
         store=STORE.get(store),
         artifacts=_artifact_root(ARTIFACTS.get(artifacts), STORE.get(store)),
@@ -124,3 +164,4 @@ def _absolute(path: str) -> Path:
 
 
 _LEAST_SEGMENT: Final = 64 << 10
+_LEAST_CLAIM: Final = 1 << 10

@@ -141,6 +141,12 @@ class Journal:
             finally:
                 self._busy = False
 
+    def append_located(self, body: bytes) -> tuple[str | None, tuple[str, int, int]]:
+        """`append`, and the producer_id (hexadecimal), seq and emit_ts that an event was given if it was accepted."""
+        with self._lock:
+            refusal, journal = self.append(body), (self.nested if self._busy else None) or self
+            return refusal, (journal.directory.producer_id.hex(), journal.accepted - 1, self._clock.last)
+
     def count_drop(self, reason: str) -> None:
         """Count an event that was not accepted, where a reader finds it even if this process is killed."""
         with self._lock:

@@ -6,13 +6,13 @@ artifact calls, which read files.
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 from weakref import WeakValueDictionary
 
-from runstream import artifacts, media, tables
+from runstream import files, media, rows, tables
 from runstream.active import leave
 from runstream.client import Client
 from runstream.inputs import (
@@ -30,7 +30,7 @@ from runstream.inputs import (
     learn_table,
 )
 from runstream_schemas import events as ev
-from runstream_schemas.errors import EnvironmentUnavailableError, InvalidInputError, ParamConflictError
+from runstream_schemas.errors import InvalidInputError, ParamConflictError
 from runstream_schemas.names import check_key, check_path
 from runstream_schemas.values import to_text
 
@@ -41,10 +41,6 @@ DEFAULT_TABLE: Final = "predictions"
 _time_ns = time.time_ns
 _INT64: Final = range(-(1 << 63), 1 << 63)
 _TEXT: Final = frozenset({str})
-_INLINE_LIMIT: Final = 256 << 10
-"""Bytes of a made file up to which it travels in its event, so that logging it touches no file."""
-_MANY_FILES: Final = 64
-"""From so many files on, syncing everything once is faster than syncing each."""
 
 
 class RunInfo(NamedTuple):
@@ -143,7 +139,7 @@ class Run:
             timestamp = _time_ns() // 1_000_000
         elif type(timestamp) is not int or timestamp not in _INT64:
             timestamp = as_integer(timestamp, "timestamp")
-        self._client.emit(ev.MetricLogged(self.run_id, key, value, step, timestamp))
+        self._client.emit_points(ev.MetricLogged(self.run_id, key, value, step, timestamp))
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None, timestamp: int | None = None) -> None:
         """Log one point of each of several metrics, at one step and time."""
@@ -156,7 +152,7 @@ class Run:
         step = 0 if step is None else as_integer(step, "step")
         timestamp = _time_ns() // 1_000_000 if timestamp is None else as_integer(timestamp, "timestamp")
         if values:
-            self._client.emit(ev.MetricsLogged(self.run_id, values, step, timestamp))
+            self._client.emit_points(ev.MetricsLogged(self.run_id, values, step, timestamp))
 
     def set_tag(self, key: str, value: Any) -> None:
         """Set a tag: text, by ``str()``; the last value holds."""
@@ -181,15 +177,22 @@ class Run:
         name = known_tables.get(table) if type(table) is str else None
         if name is None:
             name = learn_table(table)
-        if self._client.redact is not None:
-            row = _redacted(self._client, row)
+        client = self._client
+        if client.shapes_rows:
+            shaped = rows.shape(client, self.run_id, row)
+            if shaped is None:
+                return
+            row = shaped
         row = dict(row)  # at one moment: another thread may be changing it
         columns, values = list(row), list(row.values())
         if not columns or not _TEXT.issuperset(map(type, columns)):
             (block,) = tables.to_columns([row])
             columns = block.columns
-        event = ev.RowsLogged(self.run_id, name, columns, [values])
-        self._client.emit_body(self._client.encoder.encode(event))
+        body = client.encoder.encode(ev.RowsLogged(self.run_id, name, columns, [values]))
+        if len(body) > client.claim_size:
+            rows.log_large_row(client, self.run_id, name, columns, values)
+        else:
+            client.emit_body(body)
 
     def log_predictions(
         self,
@@ -215,20 +218,13 @@ class Run:
 
         ``artifact_file`` names the table; ``x.csv``, ``x.json`` and ``x`` are the same one.
         """
-        client = self._client
-        table = learn_table(artifact_file)
-        for columns, rows in tables.to_columns(data):
-            if client.redact is not None:
-                redacted = (_redacted(client, dict(zip(columns, row, strict=True))) for row in rows)
-                groups: Iterable[tuple[list[str], list[list[Any]]]] = tables.to_columns(list(redacted))
-            else:
-                groups = [(columns, rows)]
-            for names, values in groups:
-                for body in tables.split(self.run_id, table, names, values, client.encoder):
-                    client.emit_body(body)
+        rows.log_table(self._client, self.run_id, learn_table(artifact_file), data)
 
     def log_artifact(self, local_path: str | Path, artifact_path: str | None = None) -> None:
         """Log a file, or a directory with all in it, as it is now.  It may be changed or removed right after.
+
+        Except a file above ``background_size``, which is copied in the background: where the file system cannot clone
+        it, it may be removed but not written to until `flush` returns; if it is, it is reported as lost.
 
         Raises `InvalidInputError` if it does not exist, `EnvironmentUnavailableError` if it cannot be read or staged.
         """
@@ -237,7 +233,7 @@ class Run:
             self.log_artifacts(source, join_path(artifact_path, source.resolve().name))
             return
         path = check_path(join_path(artifact_path, source.name), "the artifact's path")
-        self._emit_artifact(path, self._client.staging().add_file(source))
+        files.log_file(self._client, self.run_id, path, source)
 
     async def alog_artifact(self, local_path: str | Path, artifact_path: str | None = None) -> None:
         """`log_artifact` in a thread, so that the event loop goes on."""
@@ -251,25 +247,17 @@ class Run:
         Raises `InvalidInputError`, before anything is logged, if it is no directory or a file has a name that cannot
         be logged; `EnvironmentUnavailableError` if a file cannot be read or staged.
         """
-        found = [
-            (source, check_path(join_path(artifact_path, relative), "the artifact's path"))
-            for source, relative in artifacts.walk(as_local_path(local_dir))
-        ]
-        staging = self._client.staging(sync=len(found) < _MANY_FILES)
-        staged = [(path, staging.add_file(source)) for source, path in found]
-        if len(found) >= _MANY_FILES:
-            staging.sync_all()
-        for path, content in staged:
-            self._emit_artifact(path, content)
+        files.log_directory(self._client, self.run_id, as_local_path(local_dir), artifact_path)
 
     def log_text(self, text: str, artifact_file: str) -> None:
         """Log text as a file."""
-        self._log_bytes(media.text_bytes(text), check_path(artifact_file, "the artifact's path"))
+        path = check_path(artifact_file, "the artifact's path")
+        files.log_bytes(self._client, self.run_id, path, media.text_bytes(text))
 
     def log_dict(self, dictionary: Any, artifact_file: str) -> None:
         """Log a dict (or list) as a JSON file, or as YAML where the name ends so."""
         path = check_path(artifact_file, "the artifact's path")
-        self._log_bytes(media.dict_bytes(dictionary, path), path)
+        files.log_bytes(self._client, self.run_id, path, media.dict_bytes(dictionary, path))
 
     def log_image(
         self,
@@ -289,14 +277,14 @@ class Run:
             unique = f"{self._client.random.getrandbits(128):032x}"
             artifact_file = media.image_path(str(key), as_integer(step or 0, "step"), milliseconds, unique)
         path = check_path(artifact_file, "the artifact's path")
-        self._log_bytes(media.image_bytes(image, path), path)
+        files.log_bytes(self._client, self.run_id, path, media.image_bytes(image, path))
         if key is not None:
             self.set_tag("mlflow.loggedImages", "True")
 
     def log_figure(self, figure: Any, artifact_file: str, *, save_kwargs: Mapping[str, Any] | None = None) -> None:
         """Log a matplotlib or plotly figure, in the format that the file's name says."""
         path = check_path(artifact_file, "the artifact's path")
-        self._log_bytes(media.figure_bytes(figure, path, save_kwargs), path)
+        files.log_bytes(self._client, self.run_id, path, media.figure_bytes(figure, path, save_kwargs))
 
     def artifact_uri(self, artifact_path: str | None = None) -> str:
         """Where the sink puts this run's artifacts."""
@@ -352,33 +340,10 @@ class Run:
     def __repr__(self) -> str:
         return f"<Run {self.run_id} {self.name!r}>"
 
-    def _log_bytes(self, data: bytes, path: str) -> None:
-        if len(data) <= _INLINE_LIMIT:
-            self._client.emit(ev.ArtifactInlined(self.run_id, path, data, artifacts.media_type_of(path)))
-            return
-        try:
-            staged = self._client.staging().add_bytes(data)
-        except EnvironmentUnavailableError:
-            self._client.count_drop("disk")
-            return
-        self._emit_artifact(path, staged)
-
-    def _emit_artifact(self, path: str, staged: artifacts.Staged) -> None:
-        media_type = artifacts.media_type_of(path)
-        self._client.emit(ev.ArtifactLogged(self.run_id, path, staged.sha256, staged.size, media_type))
-
 
 def find_run(run_id: str) -> Run | None:
     """The `Run` of this process with that id, if one is still in use."""
     return _runs.get(run_id)
-
-
-def _redacted(client: Client, row: Mapping[str, Any]) -> Mapping[str, Any]:
-    redact = client.redact
-    row = row if redact is None else redact(dict(row))
-    if not isinstance(row, Mapping):
-        raise InvalidInputError(f"the redact hook must return the row as a dict, not {type(row).__name__}")
-    return row
 
 
 _runs: WeakValueDictionary[str, Run] = WeakValueDictionary()

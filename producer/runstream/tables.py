@@ -21,6 +21,7 @@ from typing import Any, Final, NamedTuple
 
 from msgspec import Raw
 
+from runstream.claims import Claims
 from runstream_schemas.errors import InvalidInputError
 from runstream_schemas.events import RowsLogged, encode_event
 from runstream_schemas.values import RowEncoder, to_text
@@ -87,19 +88,26 @@ def split(
     rows: Sequence[list[Any]],
     encoder: RowEncoder,
     limit: int = EVENT_LIMIT,
+    claims: Claims | None = None,
 ) -> Iterator[bytes]:
     """Encode rows as events of at most ``limit`` bytes each; a single row that is larger is an event of its own.
 
-    No rows give no event.
+    Rows above the size of ``claims`` are encoded by it, or left out where it says so.  No rows give no event.
     """
     if len(rows) == 1:
-        yield encoder.encode(RowsLogged(run_id, table, columns, list(rows)))
-        return
+        body = encoder.encode(RowsLogged(run_id, table, columns, list(rows)))
+        if claims is None or len(body) <= claims.size:
+            yield body
+            return
     room = limit - len(encode_event(RowsLogged(run_id, table, columns, []))) - _ARRAY_HEADER
     waiting: list[Any] = []
     size = 0
     for row in rows:
-        encoded = encoder.encode_row(row)
+        encoded: bytes | None = encoder.encode_row(row)
+        if claims is not None and encoded is not None and len(encoded) > claims.size:
+            encoded = claims.encode_row(row)
+        if encoded is None:
+            continue
         if waiting and size + len(encoded) > room:
             yield encode_event(RowsLogged(run_id, table, columns, waiting))
             waiting, size = [], 0

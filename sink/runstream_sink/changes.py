@@ -115,7 +115,7 @@ class DeadLetter(NamedTuple):
     seq: int
     emit_ts: int
     reason: str
-    """A word to group by: ``corrupt``, ``undecodable``, ``unknown_type``, ``invalid``, ``artifact_missing``, ``artifact_pending``, ..."""
+    """A word to group by: ``corrupt``, ``undecodable``, ``unknown_type``, ``invalid``, ``artifact_missing``, ..."""
     detail: str
     raw: bytes
 

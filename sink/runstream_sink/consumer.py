@@ -25,7 +25,7 @@ from runstream_schemas.batch import Batch
 from runstream_schemas.errors import EnvironmentUnavailableError
 from runstream_schemas.events import ArtifactLogged, encode_event
 from runstream_sink.apply import apply
-from runstream_sink.artifacts import ArtifactStore, MissingArtifactError
+from runstream_sink.artifacts import ArtifactStore, Publication
 from runstream_sink.cancellation import finish
 from runstream_sink.changes import ArtifactChange, Changes, DeadLetter, origin_of
 from runstream_sink.intervals import IntervalSet
@@ -203,18 +203,17 @@ class Consumer:
         if not changes.artifacts:
             return files
         held = await self._store.artifact_orders(changes.artifacts)
-        for key, change in list(changes.artifacts.items()):
+        winning: dict[str, tuple[str, str]] = {}
+        for key, change in changes.artifacts.items():
             files[key] = file = self._placement.artifact(*key)
-            if held.get(key, b"") >= change.order:
-                continue
-            if change.content is not None:
-                await self._artifacts.publish_bytes(f"{key[0]}/{file}", change.content)
-                continue
-            try:
-                await self._artifacts.publish(f"{key[0]}/{file}", change.sha256, change.size)
-            except MissingArtifactError as error:
-                del changes.artifacts[key]
-                changes.dead.append(_dead_artifact(key, change, str(error)))
+            if held.get(key, b"") < change.order:
+                winning[f"{key[0]}/{file}"] = key
+        missing = await self._artifacts.publish_all(
+            [_publication(file, changes.artifacts[key]) for file, key in winning.items()]
+        )
+        for file, problem in missing.items():
+            change = changes.artifacts.pop(winning[file])
+            changes.dead.append(_dead_artifact(winning[file], change, problem))
         return files
 
     async def _write_tables(self, changes: Changes) -> list[Appended]:
@@ -296,6 +295,10 @@ class Consumer:
             )
         for letter in changes.dead:
             _log.warning("dead letter", journal=letter.producer_id.hex(), seq=letter.seq, reason=letter.reason)
+
+
+def _publication(file: str, change: ArtifactChange) -> Publication:
+    return Publication(file, change.sha256, change.size, change.content)
 
 
 def _dead_artifact(key: tuple[str, str], change: ArtifactChange, detail: str) -> DeadLetter:

@@ -246,10 +246,10 @@ def test_a_directory_that_cannot_be_listed_is_the_environments_fault(
 ) -> None:
     """As when it is removed at that moment."""
 
-    def refuse(path: Path) -> Iterator[Path]:
+    def refuse(path: Path) -> list[str]:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "iterdir", refuse)
+    monkeypatch.setattr(os, "listdir", refuse)
     with pytest.raises(EnvironmentUnavailableError, match="cannot list"):
         list(walk(tmp_path))
 

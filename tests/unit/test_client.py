@@ -230,6 +230,7 @@ def test_an_event_that_is_too_large_is_dropped_and_counted(pipeline: Pipeline) -
     """Beyond 64 MiB no record is possible."""
     before = runstream.stats()["dropped"]["too_large"]
     with runstream.start_run() as run:
+        runstream.configure(claim_size="1GiB")
         runstream.log_prediction({"text": "x" * ((64 << 20) + 1)})
         runstream.log_prediction({"text": "small"})
     assert runstream.stats()["dropped"]["too_large"] == before + 1

@@ -2,7 +2,7 @@
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import runstream
 from runstream_schemas.errors import CorruptDataError, EnvironmentUnavailableError
 from runstream_schemas.segment import segment_name
 from runstream_sink import query
-from runstream_sink.artifacts import LocalArtifacts
+from runstream_sink.artifacts import LocalArtifacts, Publication
 from runstream_sink.consumer import Consumer
 from runstream_sink.queue_source import QueueSource
 from runstream_sink.source import Delivery
@@ -81,10 +81,11 @@ class Artifacts(LocalArtifacts):
 
     trouble: Trouble
 
-    async def publish(self, file: str, sha256: str, size: int) -> None:
+    async def publish_all(self, publications: Sequence[Publication]) -> dict[str, str]:
         """Publish, and fail behind it."""
-        await super().publish(file, sha256, size)
+        missing = await super().publish_all(publications)
         self.trouble.check("publish")
+        return missing
 
     async def make_durable(self) -> None:
         """Sync: the last step before the commit, when rows are written already."""
@@ -309,7 +310,7 @@ def test_a_backlog_is_read_ahead_and_applied_in_order(pipeline: Pipeline) -> Non
     """More than one delivery: the second is read while the first is committed."""
     with runstream.start_run() as run:
         for number in range(12):
-            run.log_prediction({"n": number, "text": "x" * (2 << 20)})
+            run.log_prediction({"n": number, "text": "x" * (1_000 << 10), "more": "x" * (1_000 << 10)})
     progress = pipeline.drain()
     assert progress.commits > 1
     assert [row["n"] for row in pipeline.rows(run.run_id)] == list(range(12))

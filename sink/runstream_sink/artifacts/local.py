@@ -1,21 +1,27 @@
-"""Artifacts in a local directory, published from a staging directory by link or copy."""
+"""Artifacts in a local directory, published from a staging directory by link or copy.
+
+All that one delivery publishes is made aside by one call in a worker thread, synced, and renamed into place.  Above
+some number of files or directories the file system is synced once, which takes a fraction of syncing each.
+"""
 
 import asyncio
 import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-import aiofiles
-
-from runstream_sink.artifacts.protocol import MissingArtifactError
+from runstream_sink.artifacts.protocol import Publication
+from runstream_sink.tables.filesystem import FileSystem
 
 __all__ = ["LocalArtifacts"]
 
 _CHUNK: Final = 1 << 20
+_MAX_SYNCED: Final = 64
+"""Above so many files, syncing the file system is faster than syncing each."""
+_FILE_SYSTEM: Final = FileSystem()
 
 
 class LocalArtifacts:
@@ -31,76 +37,129 @@ class LocalArtifacts:
         """Remove what a sink that was killed left unfinished."""
         shutil.rmtree(self._unfinished, ignore_errors=True)
 
-    async def publish(self, file: str, sha256: str, size: int) -> None:
-        """Verify, then link or copy, then rename into place."""
-        source = self._staging / sha256[:2] / sha256
-        await self._verify(source, sha256, size)
-        await self._replace(file, lambda fresh: self._place(source, fresh))
-
-    async def publish_bytes(self, file: str, content: bytes) -> None:
-        """Write, then rename into place."""
-
-        async def write(fresh: Path) -> None:
-            async with aiofiles.open(fresh, "wb") as target:
-                await target.write(content)
-
-        await self._replace(file, write)
+    async def publish_all(self, publications: Sequence[Publication]) -> dict[str, str]:
+        """Verify, then link, copy or write, then rename into place."""
+        return await asyncio.to_thread(self._publish_all, publications)
 
     async def make_durable(self) -> None:
         """Sync the directories that got new entries; the files were synced before."""
-        for directory in list(self._directories):
-            await asyncio.to_thread(_sync, directory, os.O_DIRECTORY)
-            self._directories.discard(directory)
+        if self._directories:
+            await asyncio.to_thread(self._sync_directories)
 
-    async def _replace(self, file: str, make: Callable[[Path], Awaitable[None]]) -> None:
-        """Let ``make`` make a file under another name, sync it, and put it in place of ``file``."""
-        target = self.root / file
-        fresh = self._unfinished / uuid.uuid4().hex
-        await asyncio.to_thread(self._make_directory, target.parent)
-        await asyncio.to_thread(self._unfinished.mkdir, exist_ok=True)
+    def _publish_all(self, publications: Sequence[Publication]) -> dict[str, str]:
+        if len(publications) <= _MAX_SYNCED:
+            return self._publish_synced(publications, _sync_each)
+        self._make_directory(self.root)
+        descriptor = _FILE_SYSTEM.open(self.root, os.O_RDONLY)  # before the writes: so it is told of each that fails
         try:
-            await make(fresh)
-            await asyncio.to_thread(_sync, fresh)
-            await asyncio.to_thread(_rename, fresh, target)
+            return self._publish_synced(publications, lambda _: _FILE_SYSTEM.sync_file_system(descriptor))
+        finally:
+            _FILE_SYSTEM.close(descriptor)
+
+    def _publish_synced(
+        self, publications: Sequence[Publication], sync: Callable[[Iterable[Path]], None]
+    ) -> dict[str, str]:
+        """Make all files aside, sync them, and rename them into place."""
+        missing: dict[str, str] = {}
+        made: dict[Path, Path] = {}
+        directories: set[Path] = set()
+        try:
+            for publication in publications:
+                problem = self._problem(publication)
+                if problem:
+                    missing[publication.file] = problem
+                else:
+                    self._make(publication, made, directories)
+            sync(made)
+            for fresh, target in made.items():
+                _rename(fresh, target)
         except BaseException:
-            fresh.unlink(missing_ok=True)
+            for fresh in made:
+                fresh.unlink(missing_ok=True)
             raise
-        self._directories.add(target.parent)
+        self._directories |= directories
+        return missing
 
-    async def _verify(self, source: Path, sha256: str, size: int) -> None:
-        digest = hashlib.sha256()
-        found = 0
+    def _problem(self, publication: Publication) -> str:
+        """Why something cannot be published; empty if it can."""
+        if publication.content is not None:
+            return ""
+        source = self._source(publication)
         try:
-            async with aiofiles.open(source, "rb") as file:
-                while chunk := await file.read(_CHUNK):
-                    digest.update(chunk)
-                    found += len(chunk)
+            found, digest = _read(source)
         except FileNotFoundError:
-            raise MissingArtifactError(
-                f"the bytes {sha256} are not in {self._staging}; they were removed, or the queue directory was moved"
-            ) from None
-        if (digest.hexdigest(), found) != (sha256, size):
-            raise MissingArtifactError(
-                f"{source} holds {found} bytes with another hash than its name says; it was changed"
+            return (
+                f"the bytes {publication.sha256} are not in {self._staging}; they were removed, or the queue "
+                "directory was moved"
             )
+        if (digest, found) != (publication.sha256, publication.size):
+            return f"{source} holds {found} bytes with another hash than its name says; it was changed"
+        return ""
 
-    async def _place(self, source: Path, fresh: Path) -> None:
+    def _make(self, publication: Publication, made: dict[Path, Path], directories: set[Path]) -> None:
+        """Make a file under another name, which is noted with where it goes; its directory is there from then on."""
+        target = self.root / publication.file
+        if target.parent not in directories:
+            self._make_directory(target.parent)
+            self._unfinished.mkdir(exist_ok=True)
+            directories.add(target.parent)
+        fresh = self._unfinished / uuid.uuid4().hex
+        made[fresh] = target
+        if publication.content is not None:
+            fresh.write_bytes(publication.content)
+            return
+        source = self._source(publication)
         try:
-            await asyncio.to_thread(os.link, source, fresh)
+            os.link(source, fresh)
         except OSError:  # another file system, or one without links
-            async with aiofiles.open(source, "rb") as reader, aiofiles.open(fresh, "wb") as writer:
-                while chunk := await reader.read(_CHUNK):
-                    await writer.write(chunk)
+            shutil.copyfile(source, fresh)
+
+    def _source(self, publication: Publication) -> Path:
+        return self._staging / publication.sha256[:2] / publication.sha256
 
     def _make_directory(self, directory: Path) -> None:
         missing = [parent for parent in (directory, *directory.parents) if not parent.exists()]
         directory.mkdir(parents=True, exist_ok=True)
         self._directories.update(parent.parent for parent in missing)
 
+    def _sync_directories(self) -> None:
+        directories = list(self._directories)
+        if len(directories) > _MAX_SYNCED:
+            _sync_file_system(self.root)
+            self._directories.difference_update(directories)
+            return
+        for directory in directories:
+            _sync(directory, os.O_DIRECTORY)
+            self._directories.discard(directory)
+
+
+def _read(path: Path) -> tuple[int, str]:
+    """Size and SHA-256 of a file."""
+    digest = hashlib.sha256()
+    size = 0
+    with path.open("rb", buffering=0) as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+            size += len(chunk)
+    return size, digest.hexdigest()
+
 
 def _rename(fresh: Path, target: Path) -> None:
     fresh.replace(target)
     fresh.unlink(missing_ok=True)  # still there where both were links to the same file: nothing is renamed then
+
+
+def _sync_each(files: Iterable[Path]) -> None:
+    for file in files:
+        _sync(file)
+
+
+def _sync_file_system(root: Path) -> None:
+    descriptor = _FILE_SYSTEM.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        _FILE_SYSTEM.sync_file_system(descriptor)
+    finally:
+        _FILE_SYSTEM.close(descriptor)
 
 
 def _sync(path: Path, flags: int = 0) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from runstream_schemas.errors import InvalidInputError
 from runstream_schemas.names import check_run_id, table_name
 from runstream_sink.location import StoreLocation
+from runstream_sink.query.claims import ClaimedValues
 from runstream_sink.query.records import NotFoundError, Run
 from runstream_sink.query.runs import get_run, list_runs
 from runstream_sink.query.tables import get_table, iter_table
@@ -25,12 +26,14 @@ def load_table(
     run_ids: Sequence[str] | None,
     extra_columns: Sequence[str] | None,
     experiment_id: str,
+    references: bool = False,
 ) -> Any:
     """The rows of a table of several runs, one below the other, as a pandas DataFrame.
 
     ``run_ids`` None: all active runs of the experiment that have the table.  ``extra_columns``: fields of the run to
-    put beside each of its rows.  Values are typed as the table's columns are; None stays None.  Raises `NotFoundError`
-    if no run has the table.
+    put beside each of its rows.  ``references`` leaves the references to large values that the table holds; else the
+    values are read from their artifacts.  Values are typed as the table's columns are; None stays None.  Raises
+    `NotFoundError` if no run has the table.
     """
     import pandas
 
@@ -39,13 +42,20 @@ def load_table(
     if unknown:
         raise InvalidInputError(f"extra column {unknown[0]!r} is no field of a run; take of {', '.join(_OF_RUN)}")
     with ThreadPoolExecutor(1) as pool:  # a loop of its own, wherever the caller may be
-        work = _load(StoreLocation.parse(store), artifact_file, run_ids, wanted, experiment_id)
+        location = StoreLocation.parse(store)
+        work = _load(location, artifact_file, run_ids, wanted, experiment_id, references=references)
         columns, rows = pool.submit(asyncio.run, work).result()
     return pandas.DataFrame(rows, columns=columns, dtype=object).infer_objects()
 
 
 async def _load(
-    location: StoreLocation, artifact_file: str, run_ids: Sequence[str] | None, extra: list[str], experiment_id: str
+    location: StoreLocation,
+    artifact_file: str,
+    run_ids: Sequence[str] | None,
+    extra: list[str],
+    experiment_id: str,
+    *,
+    references: bool,
 ) -> tuple[list[str], list[dict[str, Any]]]:
     reader = await open_reader(location)
     try:
@@ -60,7 +70,10 @@ async def _load(
                 continue
             columns |= dict.fromkeys(table.columns)
             beside = {name: getattr(run, name) for name in extra}
+            claimed = ClaimedValues(reader, run.run_id, location.artifacts)
             async for batch in iter_table(reader, table):
+                if not references:
+                    await claimed.fill_in(batch)
                 rows += [{**row, **beside} for row in batch]
         if not columns:
             raise NotFoundError(f"no run of experiment {experiment_id} has a table {table_name(artifact_file)!r:.200}")
