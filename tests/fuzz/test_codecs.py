@@ -1,0 +1,164 @@
+"""Whatever the bytes, decoders give a value or a `CorruptDataError`, soon, and in little memory."""
+
+import math
+import random
+import struct
+from collections.abc import Callable
+from zlib import crc32
+
+import pytest
+
+from runstream_schemas.batch import Batch, decode_batch, encode_batch
+from runstream_schemas.errors import CorruptDataError
+from runstream_schemas.events import decode_event
+from runstream_schemas.scanning import Extent, scan
+from runstream_schemas.segment import HEADER_SIZE, MAX_SEQ, Record, pack_header, record_seed, unpack_header
+from runstream_sink.apply import apply
+from runstream_sink.queue_source import format_position, parse_position
+from runstream_sink.tables.cells import decode_column, encode_column
+from runstream_sink.tables.tokens import records_end, split_cells
+from runstream_sink.tables.types import ColumnType, column_type
+from support.hostile import attack, hostile_event, hostile_records, mutate, sign_batch
+from support.hostile_events import BODIES
+
+PRODUCER = bytes(range(16))
+SEED = record_seed(PRODUCER)
+_RECORDS = [Record(seq, 1_000 + seq, body) for seq, body in enumerate(BODIES)]
+BATCHES = [encode_batch(PRODUCER, _RECORDS, codec) for codec in ("none", "zlib")] + [
+    encode_batch(PRODUCER, _RECORDS[:1]),
+    encode_batch(PRODUCER, _RECORDS[2:4], "zlib"),
+]
+HEADERS = [pack_header(PRODUCER, 3, 1 << 20, 5)[:128]]
+VALUES = [None, True, 1, -(2**70), 1.5, math.inf, "", "x,y", 'a"b\n', "null", "[1]", [1, None], {"a": "ü"}, b"\xff"]
+TEXTS = [
+    "".join(",".join(pair) + "\n" for pair in zip(*(encode_column(column, column_type(column)) for column in columns)))
+    for columns in ([VALUES, VALUES[::-1]], [[1, 2], [0.5, 2]], [["a", "b"], [True, None]])
+]
+CSV = [text.encode() for text in TEXTS]
+POSITIONS = [b"0:4096:0:0", b"17:65536:123456:1", b"4294967296:4096:-1:0"]
+
+
+def attack_events(rng: random.Random) -> None:
+    """Bodies of events, good ones changed."""
+    try:
+        decode_event(mutate(rng, BODIES))
+    except CorruptDataError:
+        pass
+
+
+def attack_random_events(rng: random.Random) -> None:
+    """Bodies of events, of any bytes."""
+    try:
+        decode_event(rng.randbytes(rng.randrange(24)))
+    except CorruptDataError:
+        pass
+
+
+def attack_applying(rng: random.Random) -> None:
+    """Events that may be good: what cannot be applied is dead, and no other exception comes."""
+    records = [Record(seq, 1_000, hostile_event(rng, BODIES)) for seq in range(8)]
+    changes = apply([Batch(PRODUCER, records, [])], {})
+    assert changes.events == 8
+    assert all(letter.reason in {"unknown_type", "undecodable", "invalid"} for letter in changes.dead), changes.dead
+
+
+def attack_batches(rng: random.Random) -> None:
+    """Record batches, half of them with right checksums."""
+    data = mutate(rng, BATCHES)
+    try:
+        batch = decode_batch(sign_batch(data) if rng.random() < 0.7 else data)
+    except CorruptDataError:
+        return
+    first = batch.records[0].seq
+    assert [record.seq for record in batch.records] == list(range(first, first + len(batch.records)))
+    assert batch.records[-1].seq <= MAX_SEQ
+
+
+def attack_headers(rng: random.Random) -> None:
+    """Header pages, half of them with right checksums."""
+    page = bytearray(mutate(rng, HEADERS)[:128].ljust(HEADER_SIZE, b"\0"))
+    if rng.random() < 0.7:
+        page[8:12] = struct.pack("<I", crc32(page[12:56]))
+        page[56:60] = struct.pack("<I", crc32(page[64:80]) or 1)
+    try:
+        header = unpack_header(bytes(page))
+    except CorruptDataError:
+        return
+    assert len(header.drops) == 4
+
+
+def attack_scanning(rng: random.Random) -> None:
+    """Segments, read to their end: each look gets further or says that nothing is left to be read."""
+    data = bytes(HEADER_SIZE) + hostile_records(rng, BODIES, SEED)
+    if rng.random() < 0.3:
+        data = data[:HEADER_SIZE] + mutate(rng, [data[HEADER_SIZE:] or b"\0"])
+    end = rng.choice((0, 0, len(data), rng.randrange(len(data) + 1), 1 << 63))
+    extent = Extent(min(end, len(data)) if end else len(data), end, rng.random() < 0.8)
+    offset, next_seq, window = HEADER_SIZE, rng.choice((0, 0, 0, -1, 5)), rng.choice((64, 4096, 1 << 16))
+    for _ in range(len(data)):
+        found = scan(lambda size, at: data[at : at + size], offset, next_seq, extent, window, None, SEED)
+        seqs = [record.seq for record in found.records]
+        assert seqs == sorted(set(seqs))
+        assert not seqs or next_seq <= seqs[0] <= seqs[-1] <= MAX_SEQ
+        assert all(hole.first <= hole.last for hole in found.holes)
+        assert found.offset >= offset
+        if found.ended or (found.offset == offset and not found.records):
+            return
+        offset, next_seq = found.offset, found.next_seq
+    raise AssertionError("the segment has no end")
+
+
+def attack_cells(rng: random.Random) -> None:
+    """Rows of CSV files: cells of values, or a refusal."""
+    data = mutate(rng, CSV)
+    text = data[: records_end(data)].decode("utf-8", "replace")
+    try:
+        cells = split_cells(text, 2)
+        kind = rng.choice(list(ColumnType))
+        for column in (cells[::2], cells[1::2]):
+            assert len(decode_column(column, kind, kind)) == len(column)
+    except CorruptDataError:
+        pass
+
+
+def attack_positions(rng: random.Random) -> None:
+    """Positions as a store holds them."""
+    text = mutate(rng, POSITIONS).decode("utf-8", "replace")
+    try:
+        position = parse_position(text)
+    except CorruptDataError:
+        return
+    assert parse_position(format_position(position)) == position
+
+
+TARGETS: dict[Callable[[random.Random], None], int] = {
+    attack_events: 800_000,
+    attack_random_events: 600_000,
+    attack_batches: 250_000,
+    attack_headers: 150_000,
+    attack_positions: 200_000,
+    attack_cells: 250_000,
+    attack_scanning: 100_000,
+    attack_applying: 20_000,
+}
+"""How many inputs a long test tries with one seed."""
+SEEDS = range(5)
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.__name__)
+def test_a_decoder_takes_hostile_bytes(target: Callable[[random.Random], None]) -> None:
+    """Some thousands of them."""
+    attack(target, seed=0, count=TARGETS[target] // 200)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.__name__)
+def test_a_decoder_takes_millions_of_hostile_bytes(target: Callable[[random.Random], None], seed: int) -> None:
+    """With several seeds, in all more than ten million."""
+    attack(target, seed + 1, TARGETS[target], seconds=900)
+
+
+def test_the_long_attack_has_ten_million_inputs() -> None:
+    """What the documentation says."""
+    assert sum(TARGETS.values()) * len(SEEDS) > 10_000_000
