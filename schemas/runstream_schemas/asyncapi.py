@@ -61,7 +61,8 @@ def _info() -> Schema:
         "title": "runstream",
         "version": "1",
         "description": "What LLM programs log, as typed events in record batches. The version is that of the formats. "
-        "The document says how batches travel over Kafka; in a queue directory the same events lie in journals.",
+        "The document says how batches travel over Kafka. This version writes queue directories only, where the same "
+        "events lie in journals.",
         "license": {"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},
     }
 
