@@ -6,6 +6,7 @@ thread, or in calls that say so (flush, close, artifacts).
 
 import atexit
 import contextlib
+import math
 import mmap
 import os
 import random
@@ -49,6 +50,8 @@ _COPY_TIMEOUT: Final = 2.0
 """Seconds that `close` and the interpreter's end wait for files that are being copied."""
 _SAMPLE: Final = slice(*(config.Config._fields.index(name) for name in ("sample", "experiment")))
 """The settings of sampling among all."""
+_EXIT_PATIENCE: Final = 0.5
+"""Seconds that all log calls together may wait for room once the interpreter ends."""
 
 
 class Client:
@@ -245,7 +248,7 @@ class Client:
             "copying": 0 if self._copies is None else self._copies.unfinished,
             "lost_files": 0 if self._copies is None else self._copies.lost,
             "queue": str(self.config.queue),
-            "error": keeper.error if keeper is not None else "",
+            "error": (keeper.error if keeper is not None else "") or self._vanished,
         }
 
     def _reset(self) -> None:
@@ -265,6 +268,8 @@ class Client:
         self._past_drops = dict.fromkeys(DROP_REASONS, 0)
         self._ending = False
         self._copies = None
+        self._wait_until = math.inf
+        self._vanished = ""
         self._past = dict.fromkeys(("accepted", "synced", "stalls"), 0)
         self.active_runs = {}
         self.announced = set()
@@ -308,14 +313,30 @@ class Client:
             held = self._journal
             if held is None:
                 self._journal, self._keeper = journal, keeper
+                self._hand_over_drops(journal)
                 return journal
         _shut(journal, keeper)  # a signal handler or a destructor logged meanwhile
         return held
 
+    def _hand_over_drops(self, journal: Journal) -> None:
+        """Let readers know of what was dropped while there was no journal that could have told them."""
+        for reason, count in self._unopened_drops.copy().items():
+            if count:
+                self._unopened_drops[reason] -= count
+                journal.count_drop(reason, count)
+
+    def _leave(self, vanished: Journal) -> None:
+        """Somebody has removed the journal: the next event opens another one."""
+        self._vanished = (
+            f"{vanished.directory.path} was removed while this process logged to it; what no sink had read is lost"
+        )
+        self.announced = set()
+        self.close()
+
     def _start_keeper(self, journal: Journal) -> Keeper | None:
         if self._ending:  # a thread that is started now might never run, and would be waited for
             return None
-        keeper = Keeper(lambda: _with_nested(journal), self.config.sync_interval)
+        keeper = Keeper(lambda: _with_nested(journal), self.config.sync_interval, self._leave)
         journal.kept = keeper.start()
         return keeper if journal.kept else None
 
@@ -332,7 +353,7 @@ class Client:
     def _emit_with_trouble(self, body: bytes, append: Callable[[Journal, bytes], str | None] = Journal.append) -> None:
         """The journal did not take an event: open one, wait if the policy says so, or count it as dropped."""
         waits = self.config.policy == "block"
-        deadline = time.monotonic() + self.config.block_timeout if waits else 0.0
+        deadline = min(time.monotonic() + self.config.block_timeout, self._wait_until) if waits else 0.0
         while True:
             journal = self._open()
             reason = "disk" if journal is None else append(journal, body)
@@ -348,6 +369,7 @@ class Client:
     def _at_exit(self) -> None:
         """End the runs that this process began and did not end, as MLflow does, and seal the journal."""
         self._notice_fork()
+        self._wait_until = time.monotonic() + _EXIT_PATIENCE
         for run in list(self.active_runs.values()):
             run.end()
         self._ending = True

@@ -160,7 +160,11 @@ def _artifact_root(artifacts: str, store: str) -> str:
 
 
 def _absolute(path: str) -> Path:
-    return Path(os.path.expanduser(path)).absolute()  # noqa: PTH111 - which raises where there is no such user
+    expanded = Path(os.path.expanduser(path))  # noqa: PTH111 - which raises where there is no such user
+    try:
+        return expanded.absolute()
+    except OSError:  # the working directory is gone: nothing can be made there, until the program goes elsewhere
+        return expanded
 
 
 _LEAST_SEGMENT: Final = 64 << 10

@@ -66,6 +66,10 @@ class Filesystem:
         """Cut a file."""
         os.ftruncate(descriptor, size)
 
+    def has_name(self, descriptor: int) -> bool:
+        """Whether an open file still has a name: False once somebody has removed it."""
+        return os.fstat(descriptor).st_nlink > 0
+
     def close(self, descriptor: int) -> None:
         """Close a descriptor; its lock goes with it."""
         os.close(descriptor)

@@ -147,12 +147,12 @@ class Journal:
             refusal, journal = self.append(body), (self.nested if self._busy else None) or self
             return refusal, (journal.directory.producer_id.hex(), journal.accepted - 1, self._clock.last)
 
-    def count_drop(self, reason: str) -> None:
-        """Count an event that was not accepted, where a reader finds it even if this process is killed."""
+    def count_drop(self, reason: str, count: int = 1) -> None:
+        """Count events that were not accepted, where a reader finds it even if this process is killed."""
         with self._lock:
-            self.dropped[reason] += 1
+            self.dropped[reason] += count
             if not self._closed:
-                self._current.count_drop(reason)
+                self._current.count_drop(reason, count)
 
     @property
     def accepted(self) -> int:
@@ -240,9 +240,9 @@ class Journal:
             current.seal()
         try:
             self._finish(current)
+        finally:
             if spare is not None:
                 self._discard(spare)
-        finally:
             self.directory.release()
             if self.nested is not None:
                 self.nested.close()
@@ -281,7 +281,15 @@ class Journal:
                 self._filesystem.truncate(current.descriptor, current.end)
             finally:
                 self._finished = True
+                self._let_go_before(current)
                 self._unmap(current)
+
+    def _let_go_before(self, current: Segment) -> None:
+        """Let go of the segments that could not be synced; there are none where all is well."""
+        while self._oldest is not current and self._oldest.following is not None:
+            oldest, self._oldest = self._oldest, self._oldest.following
+            with contextlib.suppress(OSError):
+                self._unmap(oldest)
 
     def _append_nested(self, body: bytes) -> str | None:
         """This thread is in the middle of an append: the call comes from a signal handler or a destructor."""

@@ -48,9 +48,9 @@ class Segment:
         self.buffer[SEAL_OFFSET : SEAL_OFFSET + len(check)] = check
         self.sealed = True
 
-    def count_drop(self, reason: str) -> None:
-        """Count a dropped event in the header page."""
-        self.drops[reason] += 1
+    def count_drop(self, reason: str, count: int = 1) -> None:
+        """Count dropped events in the header page."""
+        self.drops[reason] += count
         offset = drop_offset(reason)
         stored = -1
         while stored != self.drops[reason]:  # a signal handler may count one between the two steps
@@ -113,6 +113,18 @@ class JournalDirectory:
         """Wait until the directory's entries are on the disk."""
         self._filesystem.sync_directory(self._path)
         self._filesystem.sync_directory(self._journals)
+
+    @property
+    def path(self) -> Path:
+        """Where the journal lies."""
+        return self._path
+
+    def vanished(self) -> bool:
+        """Whether somebody has removed the journal while it is being written."""
+        try:
+            return self._lock >= 0 and not self._filesystem.has_name(self._lock)
+        except OSError:
+            return False
 
     def release(self) -> None:
         """Let readers know that no writer is left."""

@@ -22,8 +22,15 @@ _IDLE_PAUSE: Final = 0.25
 class Keeper:
     """Runs a daemon thread that maintains the journals which ``journals()`` names."""
 
-    def __init__(self, journals: Callable[[], Iterable[Journal]], sync_interval: float) -> None:
+    def __init__(
+        self,
+        journals: Callable[[], Iterable[Journal]],
+        sync_interval: float,
+        vanished: Callable[[Journal], None] = lambda _: None,
+    ) -> None:
+        """``vanished`` is called, in the thread, with a journal that somebody has removed from the disk."""
         self._journals = journals
+        self._vanished = vanished
         self._sync_interval = sync_interval
         self._wake: SimpleQueue[None] = SimpleQueue()  # a signal handler may ask while its own thread asks
         self._stopping = False
@@ -114,6 +121,9 @@ class Keeper:
     def _tend(self, *, sync: bool) -> None:
         error = ""
         for journal in self._journals():
+            if journal.directory.vanished():
+                self._vanished(journal)
+                break
             try:
                 journal.prepare()
                 if sync:

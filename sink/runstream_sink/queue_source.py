@@ -9,7 +9,9 @@ Each journal is a part of the stream; its position is the text ``segment:offset:
 """
 
 import asyncio
+import contextlib
 import os
+import threading
 import time
 import uuid
 from pathlib import Path
@@ -28,6 +30,8 @@ APPLIED_ENTIRELY: Final = 1 << 32
 """What a consumer acknowledges for a journal of which nothing is left to read."""
 _READERS_KEPT_OPEN: Final = 256
 _CHUNK: Final = 1 << 20
+_ACKNOWLEDGE_AGAIN: Final = 1.0
+"""Seconds between tries to acknowledge what the disk has refused."""
 _TIMESTAMP_GRAIN: Final = 1_000_000_000
 """Nanoseconds within which a directory may change twice and keep its modification time."""
 _MOST_LOST: Final = (1 << 63) - 1
@@ -54,6 +58,10 @@ class QueueSource:
         self._ended: set[str] = set()
         self._finished: dict[str, JournalReader] = {}
         self._acknowledged: dict[str, int] = {}
+        self._owed: dict[str, int] = {}
+        """What is committed and could not be acknowledged yet."""
+        self._owed_since = 0.0
+        self._settling = threading.Lock()  # what comes next may be read while a commit is acknowledged
         self._listed = -1
         self._limited = False
 
@@ -87,6 +95,7 @@ class QueueSource:
         self._readers.clear()
         self._finished.clear()
         self._acknowledged.clear()
+        self._owed.clear()
         self._positions = dict(positions)
         self._ended = {name for name, text in positions.items() if parse_position(text).done}
         self._listed = -1
@@ -105,6 +114,8 @@ class QueueSource:
             self._consumer.mkdir(parents=True, exist_ok=True)
 
     def _read(self, limit: int) -> Delivery:
+        if self._owed and time.monotonic() - self._owed_since > _ACKNOWLEDGE_AGAIN:
+            self._settle({})
         self._find_journals()
         delivery = Delivery()
         self._limited = False
@@ -171,36 +182,64 @@ class QueueSource:
     def _committed(self, delivery: Delivery) -> None:
         if not self._register:
             return
+        owed = {}
         for name, (_, text) in delivery.positions.items():
-            position = parse_position(text)
-            first = _first_unapplied(position)
+            first = _first_unapplied(parse_position(text))
             if self._acknowledged.get(name) != first:
-                self._acknowledge(name, first)
-                self._acknowledged[name] = first
-            if position.done:
-                self._acknowledged.pop(name, None)
-                reader = self._finished.pop(name, None)
-                if reader is not None:
-                    reader.trim()
+                owed[name] = first
+        self._settle(owed)
+
+    def _settle(self, owed: dict[str, int]) -> None:
+        """Acknowledge what is owed now, and what was owed before.
+
+        Where the disk of the queue refuses that, nothing is freed meanwhile, and applying goes on all the same.
+        """
+        with self._settling:
+            self._owed |= owed
+            self._owed_since = time.monotonic()
+            try:
+                for name, first in list(self._owed.items()):
+                    self._settle_one(name, first)
+                    self._owed.pop(name)
+            except OSError as error:
+                _log.warning("what is applied cannot be acknowledged; its room is not freed", reason=str(error))
+
+    def _settle_one(self, name: str, first: int) -> None:
+        if first != APPLIED_ENTIRELY:
+            self._acknowledge(name, first)
+            self._acknowledged[name] = first
+            return
+        reader = self._finished.get(name)
+        if reader is not None:
+            reader.trim()  # first: on a full disk the acknowledgement may need that room
+        self._acknowledge(name, first)
+        self._finished.pop(name, None)
+        self._acknowledged.pop(name, None)
 
     def _acknowledge(self, name: str, first: int) -> None:
         """Renamed into place: a producer that reads half a number would believe that its quota is used up."""
         fresh = self._consumer / f"{name}.new"
         self._consumer.mkdir(parents=True, exist_ok=True)  # somebody may have removed the consumer
-        fresh.write_text(str(first))
-        fresh.rename(self._consumer / name)
+        try:
+            fresh.write_text(str(first))
+            fresh.rename(self._consumer / name)
+        except OSError:
+            with contextlib.suppress(OSError):
+                fresh.unlink(missing_ok=True)
+            raise
 
     def _acknowledge_again(self) -> None:
         """After a crash between a commit and its acknowledgement: nothing new need come that would make up for it."""
-        self._consumer.mkdir(parents=True, exist_ok=True)
         told = _sizes(self._consumer)
+        owed = {}
         for name in set(journal_names(self._journals)) & self._positions.keys():
             first = _first_unapplied(parse_position(self._positions[name]))
             text = str(first)
             if told.get(name) != len(text) or (
                 name not in self._ended and (self._consumer / name).read_text(errors="replace") != text
             ):
-                self._acknowledge(name, first)
+                owed[name] = first
+        self._settle(owed)
 
 
 def _first_unapplied(position: Position) -> int:
@@ -208,8 +247,12 @@ def _first_unapplied(position: Position) -> int:
 
 
 def _sizes(directory: Path) -> dict[str, int]:
-    with os.scandir(directory) as entries:
-        return {entry.name: entry.stat().st_size for entry in entries}
+    """By name, the size of the files in a directory; empty where somebody has removed it."""
+    try:
+        with os.scandir(directory) as entries:
+            return {entry.name: entry.stat().st_size for entry in entries}
+    except FileNotFoundError:
+        return {}
 
 
 def parse_position(text: str) -> Position:

@@ -286,7 +286,7 @@ def test_a_disk_that_fills_up_later_drops_and_goes_on(client: Client) -> None:
 
 
 def test_a_queue_directory_that_vanishes_raises_nothing(pipeline: Pipeline) -> None:
-    """What is mapped is still written; what needs new files is counted."""
+    """Events go to a new journal, once it is noticed, or are counted."""
     runstream.configure(segment_size="64KiB")
     runstream.start_run()
     runstream.log_metric("m", 1)
@@ -297,7 +297,6 @@ def test_a_queue_directory_that_vanishes_raises_nothing(pipeline: Pipeline) -> N
         runstream.log_metric("m", 1, step=step)
     after = runstream.stats()
     dropped = after["dropped"]["disk"] - before["dropped"]["disk"]
-    assert dropped > 0
     assert after["accepted"] - before["accepted"] + dropped == 20_000
 
 
