@@ -220,6 +220,9 @@ class Client:
         self._notice_fork()
         if self._copies is not None:
             self._copies.wait(_COPY_TIMEOUT)
+        self._close_journal()
+
+    def _close_journal(self) -> None:
         with self._opening:
             keeper, self._keeper = self._keeper, None
             journal, self._journal = self._journal, None
@@ -327,11 +330,9 @@ class Client:
 
     def _leave(self, vanished: Journal) -> None:
         """Somebody has removed the journal: the next event opens another one."""
-        self._vanished = (
-            f"{vanished.directory.path} was removed while this process logged to it; what no sink had read is lost"
-        )
+        self._vanished = f"{vanished.directory.path} was removed while it was in use; what no sink had read is lost"
         self.announced = set()
-        self.close()
+        self._close_journal()
 
     def _start_keeper(self, journal: Journal) -> Keeper | None:
         if self._ending:  # a thread that is started now might never run, and would be waited for
