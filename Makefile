@@ -16,6 +16,7 @@ demo: $(VENV)/.demo
 	$(VENV)/bin/runstream demo
 
 test: $(VENV)/.test
+	.ci/install-components
 	$(VENV)/bin/$(PYTEST) -m "not long" --cov --cov-report=term --cov-fail-under=95
 
 test-fast: $(VENV)/.test

@@ -1,9 +1,15 @@
 // Reads record batches and journal segments without any library, as docs/wire-format.md describes them:
 //     node examples/decoder.mjs FILE...
-// prints a JSON line for each event and for each gap.  It reads what nobody writes any more; Node.js 20.15 or later.
+// prints a JSON line for each event and for each gap.  It reads what nobody writes any more; Node.js 18 or later.
 import { readFileSync } from "node:fs";
-import { crc32, inflateSync } from "node:zlib";
+import { inflateSync } from "node:zlib";
 import { unpack } from "./messagepack.mjs";
+
+const table = Int32Array.from({ length: 256 }, (_, byte) => {
+  for (let bit = 0; bit < 8; bit++) byte = (byte >>> 1) ^ (byte & 1 ? 0xedb88320 : 0);
+  return byte;
+});
+const crc32 = (data, value = 0) => ~data.reduce((crc, byte) => table[(crc ^ byte) & 255] ^ (crc >>> 8), ~value) >>> 0;
 
 function json(value) { // JSON.stringify has no integers beyond 53 bits, and makes 1 of 1.0
   if (typeof value === "bigint") return String(value);
