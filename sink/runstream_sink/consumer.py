@@ -23,11 +23,11 @@ import structlog
 
 from runstream_schemas.batch import Batch
 from runstream_schemas.errors import EnvironmentUnavailableError
-from runstream_schemas.events import ArtifactLogged, encode_event
+from runstream_schemas.events import ArtifactLogged, ArtifactPending, decode_event, encode_event
 from runstream_sink.apply import apply
 from runstream_sink.artifacts import ArtifactStore, Publication
 from runstream_sink.cancellation import finish
-from runstream_sink.changes import ArtifactChange, Changes, DeadLetter, origin_of
+from runstream_sink.changes import ARTIFACT_PENDING, ArtifactChange, Changes, DeadLetter, order_of, origin_of
 from runstream_sink.intervals import IntervalSet
 from runstream_sink.isolation import apply_apart, may_be_of_an_event
 from runstream_sink.placement import Placement
@@ -180,6 +180,7 @@ class Consumer:
                 await self._recover()
             await self._placement.load({run_id for run_id, _ in (*changes.artifacts, *changes.rows)})
             files = await self._publish(changes)
+            await self._resolve(changes)
             tables = await self._write_tables(changes)
             await self._artifacts.make_durable()
             await self._store.commit(
@@ -215,6 +216,17 @@ class Consumer:
             change = changes.artifacts.pop(winning[file])
             changes.dead.append(_dead_artifact(winning[file], change, problem))
         return files
+
+    async def _resolve(self, changes: Changes) -> None:
+        """Artifacts that were announced and came before that was read, from another journal, are not pending."""
+        pending = {
+            (event.run_id, event.path): order_of(letter.emit_ts, letter.producer_id, letter.seq)
+            for letter in changes.dead
+            if letter.reason == ARTIFACT_PENDING and isinstance(event := decode_event(letter.raw), ArtifactPending)
+        }
+        if pending:
+            held = await self._store.artifact_orders(pending)
+            changes.resolved |= {origin_of(order)[1:] for key, order in pending.items() if held.get(key, b"") >= order}
 
     async def _write_tables(self, changes: Changes) -> list[Appended]:
         if not changes.rows:
