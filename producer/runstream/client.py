@@ -88,7 +88,6 @@ class Client:
         self._config: config.Config | None = None
         self.sampling, self.shapes_rows, self.claim_size = None, True, 0
         self.emit_points = self._emit_points
-        self.rows_left_out, self.points_left_out = Tally(), Tally()
         self._reset()
         atexit.register(self._at_exit)
         os.register_at_fork(after_in_child=self._after_fork)
@@ -270,9 +269,10 @@ class Client:
         self._unopened_drops = dict.fromkeys(DROP_REASONS, 0)
         self._past_drops = dict.fromkeys(DROP_REASONS, 0)
         self._ending = False
-        self._copies = None
         self._wait_until = math.inf
         self._vanished = ""
+        self._copies = None
+        self.rows_left_out, self.points_left_out = Tally(), Tally()
         self._past = dict.fromkeys(("accepted", "synced", "stalls"), 0)
         self.active_runs = {}
         self.announced = set()

@@ -26,8 +26,7 @@ pandas, polars Series              array
 DataFrame, pyarrow Table           map of columns, each an array
 containers nested deeper than 64   their ``str()`` (counted)
 a container inside itself          ``[...]`` or ``{...}`` (counted)
-anything else                      its ``str()``; its type's name, ``<Type>``, where that
-                                   raises (counted)
+anything else                      its ``str()``, ``<Type>`` where that raises (counted)
 a cell that is too large           extension 2, see ``claims``
 =================================  =======================================================
 
@@ -89,7 +88,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 def decode_extension(code: int, data: memoryview) -> int | str:
-    """Decode the extensions above, and claims, to their reference.  Raises `CorruptDataError` for an unknown one."""
+    """Decode the extensions above, claims to references.  Raises `CorruptDataError` for an unknown one."""
     if code == CLAIM:
         return unpack_claim(data).reference
     if code != BIG_INTEGER or not data or len(data) * 8 > _MAX_INTEGER_BITS + 8:

@@ -22,7 +22,7 @@ from runstream_schemas import events as ev
 from runstream_schemas.batch import Batch
 from runstream_schemas.errors import CorruptDataError, InvalidInputError, RunstreamError, UnknownEventError
 from runstream_schemas.events import Event, decode_event
-from runstream_schemas.names import check_key, check_path, is_experiment_id, is_run_id
+from runstream_schemas.names import check_key, check_path
 from runstream_schemas.segment import Record
 from runstream_sink.changes import (
     ARTIFACT_PENDING,
@@ -39,6 +39,16 @@ from runstream_sink.changes import (
     order_of,
 )
 from runstream_sink.intervals import IntervalSet
+from runstream_sink.rules import (
+    INT64,
+    check_experiment,
+    check_point,
+    check_status,
+    check_time,
+    keep_first,
+    keep_last,
+    touch_run,
+)
 
 __all__ = ["apply"]
 
@@ -118,7 +128,7 @@ def _described(error: Exception) -> str:
 
 def _apply_metric(changes: Changes, event: ev.MetricLogged, _emit_ts: int, producer_id: bytes, seq: int) -> None:
     step, timestamp = event.step, event.timestamp
-    _check_point(step, timestamp)
+    check_point(step, timestamp)
     points = changes.metrics.get((event.run_id, event.key))
     if points is None:
         points = _metric(changes, event.run_id, event.key)
@@ -126,10 +136,10 @@ def _apply_metric(changes: Changes, event: ev.MetricLogged, _emit_ts: int, produ
 
 
 def _apply_metrics(changes: Changes, event: ev.MetricsLogged, _emit_ts: int, producer_id: bytes, seq: int) -> None:
-    _check_point(event.step, event.timestamp)
+    check_point(event.step, event.timestamp)
     for key in event.metrics:
         check_key(key, "metric")
-    _touch_run(changes, event.run_id)
+    touch_run(changes, event.run_id)
     for idx, (key, value) in enumerate(event.metrics.items()):
         points = _metric(changes, event.run_id, key)
         points.append(MetricPoint(event.step, event.timestamp, value, producer_id, seq, idx))
@@ -140,7 +150,7 @@ def _metric(changes: Changes, run_id: str, key: str) -> list[MetricPoint]:
     points = changes.metrics.get((run_id, key))
     if points is None:
         check_key(key, "metric")
-        _touch_run(changes, run_id)
+        touch_run(changes, run_id)
         points = changes.metrics[run_id, key] = []
     return points
 
@@ -148,25 +158,25 @@ def _metric(changes: Changes, run_id: str, key: str) -> list[MetricPoint]:
 def _apply_params(changes: Changes, event: ev.ParamsLogged, emit_ts: int, producer_id: bytes, seq: int) -> None:
     for key in event.params:
         check_key(key, "param")
-    _touch_run(changes, event.run_id)
+    touch_run(changes, event.run_id)
     order = order_of(emit_ts, producer_id, seq)
     for key, value in event.params.items():
-        _first(changes.params, (event.run_id, key), TagValue(order, value))
+        keep_first(changes.params, (event.run_id, key), TagValue(order, value))
 
 
 def _apply_tags(changes: Changes, event: ev.TagsSet, emit_ts: int, producer_id: bytes, seq: int) -> None:
     for key in event.tags:
         check_key(key, "tag")
-    _touch_run(changes, event.run_id)
+    touch_run(changes, event.run_id)
     order = order_of(emit_ts, producer_id, seq)
     for key, value in event.tags.items():
-        _last(changes.tags, (event.run_id, key), TagValue(order, value))
+        keep_last(changes.tags, (event.run_id, key), TagValue(order, value))
 
 
 def _apply_tag_deletion(changes: Changes, event: ev.TagDeleted, emit_ts: int, producer_id: bytes, seq: int) -> None:
     check_key(event.key, "tag")
-    _touch_run(changes, event.run_id)
-    _last(changes.tags, (event.run_id, event.key), TagValue(order_of(emit_ts, producer_id, seq), None))
+    touch_run(changes, event.run_id)
+    keep_last(changes.tags, (event.run_id, event.key), TagValue(order_of(emit_ts, producer_id, seq), None))
 
 
 def _apply_rows(changes: Changes, event: ev.RowsLogged, emit_ts: int, producer_id: bytes, seq: int) -> None:
@@ -177,7 +187,7 @@ def _apply_rows(changes: Changes, event: ev.RowsLogged, emit_ts: int, producer_i
         raise InvalidInputError(f"a row of table {table!r} has another number of values than its {width} columns")
     if len(set(columns)) != width:
         raise InvalidInputError(f"a column of table {table!r} is named twice")
-    _touch_run(changes, event.run_id)
+    touch_run(changes, event.run_id)
     entry = RowsEntry(producer_id, seq, emit_ts, columns, event.rows)
     changes.rows.setdefault((event.run_id, table), []).append(entry)
 
@@ -190,26 +200,26 @@ def _checked_table(name: str) -> str:
 
 def _apply_artifact(changes: Changes, event: ev.ArtifactLogged, emit_ts: int, producer_id: bytes, seq: int) -> None:
     path = check_path(event.path, "the artifact's path")
-    if len(event.sha256) != 64 or not _HEXADECIMAL.issuperset(event.sha256) or not 0 <= event.size < _INT64:
+    if len(event.sha256) != 64 or not _HEXADECIMAL.issuperset(event.sha256) or not 0 <= event.size < INT64:
         raise InvalidInputError(f"artifact {path!r}: sha256 {event.sha256!r:.80} or size {event.size} is none")
-    _touch_run(changes, event.run_id)
+    touch_run(changes, event.run_id)
     change = ArtifactChange(order_of(emit_ts, producer_id, seq), event.sha256, event.size, event.media_type)
-    _last(changes.artifacts, (event.run_id, path), change)
+    keep_last(changes.artifacts, (event.run_id, path), change)
 
 
 def _apply_inlined(changes: Changes, event: ev.ArtifactInlined, emit_ts: int, producer_id: bytes, seq: int) -> None:
     path = check_path(event.path, "the artifact's path")
-    _touch_run(changes, event.run_id)
+    touch_run(changes, event.run_id)
     content = event.content
     order = order_of(emit_ts, producer_id, seq)
     change = ArtifactChange(order, sha256(content).hexdigest(), len(content), event.media_type, content)
-    _last(changes.artifacts, (event.run_id, path), change)
+    keep_last(changes.artifacts, (event.run_id, path), change)
 
 
 def _apply_pending(changes: Changes, event: ev.ArtifactPending, emit_ts: int, producer_id: bytes, seq: int) -> None:
     """Until its bytes come, the event is dead: nothing tells a process that is still copying from one that is gone."""
     path = check_path(event.path, "the artifact's path")
-    _touch_run(changes, event.run_id)
+    touch_run(changes, event.run_id)
     detail = (
         f"artifact {path!r:.300} of run {event.run_id}, {event.size} bytes, is being copied; if its process has ended, "
         "it never came"
@@ -222,7 +232,7 @@ def _apply_completed(
     changes: Changes, event: ev.ArtifactCompleted, _emit_ts: int, _producer_id: bytes, _seq: int
 ) -> None:
     origin = _pending_of(event)
-    if not -_INT64 <= event.emit_ts < _INT64:
+    if not -INT64 <= event.emit_ts < INT64:
         raise InvalidInputError(f"time {event.emit_ts} does not fit into 64 bits")
     logged = ev.ArtifactLogged(event.run_id, event.path, event.sha256, event.size, event.media_type)
     _apply_artifact(changes, logged, event.emit_ts, *origin)
@@ -232,7 +242,7 @@ def _apply_completed(
 def _apply_failed(changes: Changes, event: ev.ArtifactFailed, emit_ts: int, producer_id: bytes, seq: int) -> None:
     origin = _pending_of(event)
     path = check_path(event.path, "the artifact's path")
-    _touch_run(changes, event.run_id)
+    touch_run(changes, event.run_id)
     detail = f"artifact {path!r:.300} of run {event.run_id} is lost: {event.detail:.300}"
     raw = ev.encode_event(event)
     changes.dead.append(DeadLetter(producer_id, seq, emit_ts, f"artifact_{event.reason:.50}", detail, raw))
@@ -241,89 +251,89 @@ def _apply_failed(changes: Changes, event: ev.ArtifactFailed, emit_ts: int, prod
 
 def _pending_of(event: ev.ArtifactCompleted | ev.ArtifactFailed) -> tuple[bytes, int]:
     """Identity of the `ArtifactPending` whose end this is."""
-    if len(event.journal) != 32 or not _HEXADECIMAL.issuperset(event.journal) or not 0 <= event.seq < _INT64:
+    if len(event.journal) != 32 or not _HEXADECIMAL.issuperset(event.journal) or not 0 <= event.seq < INT64:
         raise InvalidInputError(f"journal {event.journal!r:.80} or seq {event.seq} of an artifact is none")
     return bytes.fromhex(event.journal), event.seq
 
 
 def _apply_run_start(changes: Changes, event: ev.RunStarted, emit_ts: int, producer_id: bytes, seq: int) -> None:
-    _check_experiment(event.experiment_id)
-    _check_time(event.start_time)
-    _touch_run(changes, event.run_id)
+    check_experiment(event.experiment_id)
+    check_time(event.start_time)
+    touch_run(changes, event.run_id)
     order = order_of(emit_ts, producer_id, seq)
     start = RunStart(order, event.experiment_id, event.start_time, event.user)
-    _first(changes.run_starts, event.run_id, start)
-    _last(changes.run_statuses, event.run_id, RunStatus(order, "RUNNING", None))
+    keep_first(changes.run_starts, event.run_id, start)
+    keep_last(changes.run_statuses, event.run_id, RunStatus(order, "RUNNING", None))
     if event.name is not None:
-        _last(changes.run_names, event.run_id, TagValue(order, event.name))
+        keep_last(changes.run_names, event.run_id, TagValue(order, event.name))
 
 
 def _apply_run_update(changes: Changes, event: ev.RunUpdated, emit_ts: int, producer_id: bytes, seq: int) -> None:
     if event.status is not None:
-        _check_status(event.status)
-    _touch_run(changes, event.run_id)
+        check_status(event.status)
+    touch_run(changes, event.run_id)
     order = order_of(emit_ts, producer_id, seq)
     if event.status is not None:
-        _last(changes.run_statuses, event.run_id, RunStatus(order, event.status, None))
+        keep_last(changes.run_statuses, event.run_id, RunStatus(order, event.status, None))
     if event.name is not None:
-        _last(changes.run_names, event.run_id, TagValue(order, event.name))
+        keep_last(changes.run_names, event.run_id, TagValue(order, event.name))
 
 
 def _apply_run_end(changes: Changes, event: ev.RunEnded, emit_ts: int, producer_id: bytes, seq: int) -> None:
-    _check_status(event.status)
-    _check_time(event.end_time)
-    _touch_run(changes, event.run_id)
+    check_status(event.status)
+    check_time(event.end_time)
+    touch_run(changes, event.run_id)
     status = RunStatus(order_of(emit_ts, producer_id, seq), event.status, event.end_time)
-    _last(changes.run_statuses, event.run_id, status)
+    keep_last(changes.run_statuses, event.run_id, status)
 
 
 def _apply_run_lifecycle(
     changes: Changes, event: ev.RunDeleted | ev.RunRestored, emit_ts: int, producer_id: bytes, seq: int
 ) -> None:
-    _touch_run(changes, event.run_id)
+    touch_run(changes, event.run_id)
     stage = "deleted" if isinstance(event, ev.RunDeleted) else "active"
-    _last(changes.run_lifecycles, event.run_id, TagValue(order_of(emit_ts, producer_id, seq), stage))
+    keep_last(changes.run_lifecycles, event.run_id, TagValue(order_of(emit_ts, producer_id, seq), stage))
 
 
 def _apply_experiment(
     changes: Changes, event: ev.ExperimentCreated, emit_ts: int, producer_id: bytes, seq: int
 ) -> None:
-    _check_experiment(event.experiment_id)
-    _check_time(event.creation_time)
+    check_experiment(event.experiment_id)
+    check_time(event.creation_time)
     for key in event.tags:
         check_key(key, "tag")
     order = order_of(emit_ts, producer_id, seq)
-    _first(changes.experiments, event.experiment_id, ExperimentCreation(order, event.creation_time, event.name))
+    keep_first(changes.experiments, event.experiment_id, ExperimentCreation(order, event.creation_time, event.name))
     for key, value in event.tags.items():
-        _last(changes.experiment_tags, (event.experiment_id, key), TagValue(order, value))
+        keep_last(changes.experiment_tags, (event.experiment_id, key), TagValue(order, value))
 
 
 def _apply_experiment_name(
     changes: Changes, event: ev.ExperimentRenamed, emit_ts: int, producer_id: bytes, seq: int
 ) -> None:
-    _check_experiment(event.experiment_id)
+    check_experiment(event.experiment_id)
     order = order_of(emit_ts, producer_id, seq)
-    _last(changes.experiment_names, event.experiment_id, TagValue(order, event.name))
+    keep_last(changes.experiment_names, event.experiment_id, TagValue(order, event.name))
 
 
 def _apply_experiment_tags(
     changes: Changes, event: ev.ExperimentTagsSet, emit_ts: int, producer_id: bytes, seq: int
 ) -> None:
-    _check_experiment(event.experiment_id)
+    check_experiment(event.experiment_id)
     for key in event.tags:
         check_key(key, "tag")
     order = order_of(emit_ts, producer_id, seq)
     for key, value in event.tags.items():
-        _last(changes.experiment_tags, (event.experiment_id, key), TagValue(order, value))
+        keep_last(changes.experiment_tags, (event.experiment_id, key), TagValue(order, value))
 
 
 def _apply_experiment_tag_deletion(
     changes: Changes, event: ev.ExperimentTagDeleted, emit_ts: int, producer_id: bytes, seq: int
 ) -> None:
-    _check_experiment(event.experiment_id)
+    check_experiment(event.experiment_id)
     check_key(event.key, "tag")
     order = order_of(emit_ts, producer_id, seq)
-    _last(changes.experiment_tags, (event.experiment_id, event.key), TagValue(order, None))
+    keep_last(changes.experiment_tags, (event.experiment_id, event.key), TagValue(order, None))
 
 
 def _apply_experiment_lifecycle(
@@ -333,10 +343,10 @@ def _apply_experiment_lifecycle(
     producer_id: bytes,
     seq: int,
 ) -> None:
-    _check_experiment(event.experiment_id)
+    check_experiment(event.experiment_id)
     stage = "deleted" if isinstance(event, ev.ExperimentDeleted) else "active"
     order = order_of(emit_ts, producer_id, seq)
-    _last(changes.experiment_lifecycles, event.experiment_id, TagValue(order, stage))
+    keep_last(changes.experiment_lifecycles, event.experiment_id, TagValue(order, stage))
 
 
 def _apply_loss(changes: Changes, event: ev.LossNotice, _emit_ts: int, _producer_id: bytes, _seq: int) -> None:
@@ -344,7 +354,7 @@ def _apply_loss(changes: Changes, event: ev.LossNotice, _emit_ts: int, _producer
         key = (bytes.fromhex(event.journal), event.segment, event.reason)
     except ValueError:
         raise InvalidInputError(f"loss notice for journal {event.journal!r:.80}, which is no hexadecimal id") from None
-    if not (0 <= event.segment < _INT64 and 0 <= event.count < _INT64):
+    if not (0 <= event.segment < INT64 and 0 <= event.count < INT64):
         raise InvalidInputError(f"loss notice: segment {event.segment} or count {event.count} is below 0 or too large")
     changes.losses[key] = max(event.count, changes.losses.get(key, 0))
 
@@ -353,48 +363,6 @@ def _apply_abandoned(changes: Changes, _event: ev.Abandoned, _emit_ts: int, prod
     changes.holes.append(HoleSeen(producer_id, seq, seq, "abandoned"))
 
 
-def _touch_run(changes: Changes, run_id: str) -> None:
-    if run_id not in changes.run_ids:
-        if not is_run_id(run_id):
-            raise InvalidInputError(f"run id {run_id!r:.80} is not 32 lower-case hexadecimal digits")
-        changes.run_ids.add(run_id)
-
-
-def _check_experiment(experiment_id: str) -> None:
-    if not is_experiment_id(experiment_id):
-        raise InvalidInputError(f"experiment id {experiment_id!r:.80} is not a decimal number below 2**63")
-
-
-def _check_status(status: str) -> None:
-    if status not in ev.RUN_STATUSES:
-        raise InvalidInputError(f"run status {status!r:.80} is none of {', '.join(ev.RUN_STATUSES)}")
-
-
-def _check_time(milliseconds: int) -> None:
-    if not -_INT64 <= milliseconds < _INT64:
-        raise InvalidInputError(f"time {milliseconds} does not fit into 64 bits")
-
-
-def _check_point(step: int, timestamp: int) -> None:
-    if not (-_INT64 <= step < _INT64 and -_INT64 <= timestamp < _INT64):
-        raise InvalidInputError(f"step {step} or timestamp {timestamp} does not fit into 64 bits")
-
-
-def _first(values: dict[Any, Any], key: Any, value: Any) -> None:
-    """Keep the value with the least order."""
-    held = values.get(key)
-    if held is None or value[0] < held[0]:
-        values[key] = value
-
-
-def _last(values: dict[Any, Any], key: Any, value: Any) -> None:
-    """Keep the value with the greatest order."""
-    held = values.get(key)
-    if held is None or value[0] > held[0]:
-        values[key] = value
-
-
-_INT64: Final = 1 << 63
 _HEXADECIMAL: Final = frozenset("0123456789abcdef")
 _point = partial(tuple.__new__, MetricPoint)
 """A `MetricPoint` of a tuple; it is made for every point, and its own constructor takes three times as long."""

@@ -5,8 +5,8 @@ import io
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Callable
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,9 @@ from runstream_schemas import events as ev
 from runstream_schemas.errors import EnvironmentUnavailableError
 from runstream_sink import query
 from runstream_sink.apply import apply
+from support.large_files import CONTENT, descriptors, held, letters, unfinished
 from support.pipeline import Pipeline, run_program
 from support.stores import batch
-
-CONTENT = bytes(range(256)) * 8_000
 
 
 @pytest.fixture(autouse=True)
@@ -41,45 +40,6 @@ def file(tmp_path: Path) -> Path:
     path = tmp_path / "model.bin"
     path.write_bytes(CONTENT)
     return path
-
-
-@contextmanager
-def held(monkeypatch: pytest.MonkeyPatch, *, before: bool = True) -> Iterator[threading.Event]:
-    """Copies wait, before their first byte or behind their last, until the event is set; it is set at the end."""
-    gate = threading.Event()
-    copy = background.copy
-
-    def wait(source: int, target: int | None, check: Callable[[], None]) -> Staged:
-        def checked() -> None:
-            while not gate.wait(0.01):
-                check()
-            check()
-
-        if before:
-            checked()
-            return copy(source, target, check)
-        return copy(source, target, checked)
-
-    monkeypatch.setattr(background, "copy", wait)
-    try:
-        yield gate
-    finally:
-        gate.set()
-
-
-def letters(pipeline: Pipeline) -> list[tuple[str, str]]:
-    """Reason and detail of what is dead."""
-    return [(letter.reason, letter.detail) for letter in pipeline.ask(query.list_dead_letters)]
-
-
-def descriptors() -> int:
-    """How many files this process has open."""
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
-def unfinished(pipeline: Pipeline) -> list[Path]:
-    """What lies half-staged."""
-    return list((pipeline.queue / "staging" / "tmp").iterdir())
 
 
 def test_a_large_file_is_stored_when_flush_has_returned(pipeline: Pipeline, file: Path) -> None:
