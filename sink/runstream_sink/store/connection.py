@@ -50,6 +50,8 @@ class Database(aiosqlite.Connection):
             result: T = await self._execute(partial(function, self._conn, *args, **kwargs))  # type: ignore[no-untyped-call]
         except sqlite3.Error as error:
             raise _translated(error, self._name) from error
+        except UnicodeDecodeError as error:
+            raise CorruptDataError(f"the store {self._name} holds text that is none: {error}") from error
         return result
 
     def stop(self) -> asyncio.Future[Any] | None:

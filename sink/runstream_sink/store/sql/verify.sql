@@ -141,7 +141,7 @@ ORDER BY p.tbl, p.number
 -- name: verify_part_columns
 SELECT p.file, c.value
 FROM parts AS p CROSS JOIN json_each(p.columns) AS c
-WHERE NOT EXISTS (SELECT 1 FROM table_columns AS t WHERE t.tbl = p.tbl AND t.name = c.value)
+WHERE (p.tbl, c.value) NOT IN (SELECT tbl, name FROM table_columns)
 
 -- name: verify_shared_files
 SELECT r.run_id || '/' || a.file
