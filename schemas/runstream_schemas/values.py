@@ -15,8 +15,7 @@ datetime with a zone               MessagePack timestamp (read back in UTC); ISO
                                    where it has nanoseconds or its year in UTC is not 1 to 9999
 other datetime, date, time         ISO 8601 text
 timedelta                          ISO 8601 duration, as text
-Decimal, UUID                      text
-Enum                               its value
+Decimal, UUID; Enum                text; its value
 dataclass, attrs, msgspec Struct   map of its fields (Struct fields that are UNSET left out)
 pydantic model, and any object
 with ``model_dump`` or ``to_dict`` map
@@ -26,8 +25,8 @@ pandas, polars Series              array
 DataFrame, pyarrow Table           map of columns, each an array
 containers nested deeper than 64   their ``str()`` (counted)
 a container inside itself          ``[...]`` or ``{...}`` (counted)
-anything else                      its ``str()``, ``<Type>`` where that raises (counted)
 a cell that is too large           extension 2, see ``claims``
+anything else                      its ``str()``, ``<Type>`` where that raises (counted)
 =================================  =======================================================
 
 Subclasses are treated as what they inherit from.  "Counted": something was given up; the number of such values goes
@@ -89,11 +88,11 @@ _encode = msgspec.msgpack.Encoder().encode
 
 def decode_extension(code: int, data: memoryview) -> int | str:
     """Decode the extensions above, claims to references.  Raises `CorruptDataError` for an unknown one."""
+    if code == BIG_INTEGER and 0 < len(data) * 8 <= _MAX_INTEGER_BITS + 8:
+        return int.from_bytes(data, "big", signed=True)
     if code == CLAIM:
         return unpack_claim(data).reference
-    if code != BIG_INTEGER or not data or len(data) * 8 > _MAX_INTEGER_BITS + 8:
-        raise CorruptDataError(f"MessagePack extension {code} of {len(data)} bytes is not known to this version")
-    return int.from_bytes(data, "big", signed=True)
+    raise CorruptDataError(f"MessagePack extension {code} of {len(data)} bytes is not known to this version")
 
 
 def escape_surrogates(text: str) -> str:
