@@ -1,6 +1,7 @@
 """The journal's disk operations, gathered in one small class, so that tests can make each of them fail."""
 
 import contextlib
+import errno
 import fcntl
 import mmap
 import os
@@ -39,7 +40,14 @@ class Filesystem:
         return descriptor
 
     def allocate(self, path: Path, size: int) -> tuple[int, Buffer]:
-        """Create a file of ``size`` bytes with all of its blocks, and map it.  Nothing is left behind on failure."""
+        """Create a file of ``size`` bytes with all of its blocks, and map it.  Nothing is left behind on failure.
+
+        The room is asked for first: some file systems would take up all that is left before they say that it is not
+        enough, and other files would find none meanwhile.
+        """
+        room = os.statvfs(path.parent)
+        if room.f_blocks and room.f_bavail * room.f_frsize < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
             os.posix_fallocate(descriptor, 0, size)

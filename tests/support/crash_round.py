@@ -53,6 +53,11 @@ class Victim:
                 self._arrived.wait(0.1)
         return True
 
+    @property
+    def process_id(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
     def signal(self, number: int) -> None:
         """Send a signal."""
         self._process.send_signal(number)

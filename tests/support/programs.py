@@ -45,15 +45,17 @@ class Program:
         """Wait for a line that begins with a text, and take it; what follows the text."""
         deadline = time.monotonic() + timeout
         with self._arrived:
-            while True:
+            over = False
+            while not over:
+                over = time.monotonic() > deadline or (self.ended > 0 and not self._threads[0].is_alive())
                 for line in self.lines:
                     if line.startswith(text):
                         self.lines.remove(line)
                         return line.removeprefix(text).strip()
-                if time.monotonic() > deadline or (self.ended and not self._threads[0].is_alive()):
-                    self.process.kill()
-                    raise AssertionError(f"{text!r} never came; {self.lines[-5:]}; {self.errors()}")
                 self._arrived.wait(0.05)
+        self.process.kill()
+        self.end()
+        raise AssertionError(f"{text!r} never came; {self.lines[-5:]}; {self.errors()}")
 
     def tell(self, text: str = "") -> None:
         """Send a line."""
