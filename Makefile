@@ -10,7 +10,7 @@ SELF := $(PIP) install --no-deps --no-build-isolation --editable .
 PYTEST := python -m pytest -n 2
 FAST := -m "not long and not crash and not server"
 
-.PHONY: demo test test-fast test-others test-long lint format bench wheel lock clean
+.PHONY: demo test test-fast test-others test-long mutants simulate lint format bench wheel lock clean
 
 demo: $(VENV)/.demo
 	$(VENV)/bin/runstream demo
@@ -21,7 +21,6 @@ test: $(VENV)/.test
 
 test-fast: $(VENV)/.test
 	HYPOTHESIS_PROFILE=fast $(VENV)/bin/$(PYTEST) $(FAST)
-	@$(MAKE) --no-print-directory test-others
 
 # The fast tests on every other interpreter that this machine has; one that it has not is named, and is no failure.
 test-others: $(OTHER_PYTHONS:%=test-on-%)
@@ -36,6 +35,14 @@ test-on-%:
 
 test-long: $(VENV)/.test
 	HYPOTHESIS_PROFILE=long $(VENV)/bin/$(PYTEST) -m long --exitfirst
+
+# Any number of schedules of the simulation; SEED=n runs one again.
+simulate: $(VENV)/.test
+	PYTHONPATH=tests $(VENV)/bin/python -m support.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),100))
+
+# Sampled, since all of the mutants take hours.
+mutants: $(VENV)/.test
+	$(VENV)/bin/python tests/mutation/run.py --sample 60 --jobs 2
 
 lint: $(VENV)/.test $(VENV)/.lint
 	$(VENV)/bin/ruff check
