@@ -1,18 +1,17 @@
 """Hostile journals, consumer files and positions never stop the sink, and every reader then answers."""
 
-import asyncio
 import json
 import random
 import re
 import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from runstream_schemas.errors import RunstreamError
+from runstream_schemas.errors import CorruptDataError
 from runstream_schemas.segment import segment_name
 from runstream_sink import query
 from support.commands import invoke
@@ -127,8 +126,5 @@ def test_hostile_positions_are_refused_or_followed(tmp_path: Path, seed: int) ->
             connection.execute("UPDATE positions SET position = ? WHERE part = ?", (changed, part))
             if rng.random() < 0.5 and not re.fullmatch(r"\d+:\d+:(-1|\d+):[01]", changed):
                 break
-    with limited(60):
-        try:
-            asyncio.run(asyncio.wait_for(asyncio.to_thread(pipeline.drain), 50))
-        except RunstreamError as error:
-            assert "position" in str(error)
+    with limited(60), suppress(CorruptDataError):
+        pipeline.drain()

@@ -110,8 +110,9 @@ def attack(target: Callable[[random.Random], Any], seed: int, count: int, second
     number = 0
     try:
         with limited(seconds):
-            for number in range(count):
+            while number < count:
                 target(rng)
+                number += 1
     except BaseException as error:
         error.add_note(f"again: attack(..., seed={seed}, count={number + 1}), whose last input fails")
         raise
