@@ -337,7 +337,7 @@ def stats() -> dict[str, Any]:
 
     ``accepted`` and ``synced`` events, ``dropped`` ones by reason, ``stalls`` (calls that had to make a segment
     themselves), ``converted`` values (see `runstream_schemas.values`), the ``queue`` directory, and the last
-    ``error`` of the background thread.
+    ``error`` of the background thread, or which journal was removed while it was in use.
     """
     return client.stats()
 
