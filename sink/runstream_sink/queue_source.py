@@ -11,6 +11,7 @@ Each journal is a part of the stream; its position is the text ``segment:offset:
 import asyncio
 import contextlib
 import os
+import re
 import threading
 import time
 import uuid
@@ -20,7 +21,7 @@ from typing import Final
 import structlog
 
 from runstream_schemas.batch import Batch
-from runstream_schemas.errors import EnvironmentUnavailableError, UnsupportedFormatError
+from runstream_schemas.errors import CorruptDataError, EnvironmentUnavailableError, UnsupportedFormatError
 from runstream_schemas.reader import Chunk, JournalReader, Position, journal_names
 from runstream_sink.source import Delivery
 
@@ -34,6 +35,8 @@ _ACKNOWLEDGE_AGAIN: Final = 1.0
 """Seconds between tries to acknowledge what the disk has refused."""
 _TIMESTAMP_GRAIN: Final = 1_000_000_000
 """Nanoseconds within which a directory may change twice and keep its modification time."""
+_POSITION: Final = re.compile(r"([0-9]{1,20}):([0-9]{1,20}):(-1|[0-9]{1,20}):([01])")
+_LARGEST_FILE: Final = 1 << 63
 _MOST_LOST: Final = (1 << 63) - 1
 _log = structlog.get_logger(__name__)
 
@@ -256,11 +259,13 @@ def _sizes(directory: Path) -> dict[str, int]:
 
 
 def parse_position(text: str) -> Position:
-    """A position from its text; the beginning from ""."""
+    """A position from its text; the beginning from "".  Raises `CorruptDataError` for any other text."""
     if not text:
         return Position()
-    segment, offset, next_seq, done = text.split(":")
-    return Position(int(segment), int(offset), int(next_seq), done == "1")
+    found = _POSITION.fullmatch(text)
+    if found is None or int(found[2]) >= _LARGEST_FILE:
+        raise CorruptDataError(f"{text!r:.100} is no position in a journal; replay the stream into a new store")
+    return Position(int(found[1]), int(found[2]), int(found[3]), found[4] == "1")
 
 
 def format_position(position: Position) -> str:
