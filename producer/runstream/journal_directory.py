@@ -68,6 +68,9 @@ class JournalDirectory:
         self._consumers = consumers
         self._filesystem = filesystem
         self._path = journals / f"{self.name}.new"
+        around = [journals, *journals.parents]
+        self._around = around[: 1 + max(2, sum(not place.exists() for place in around))]
+        """Where names stand that may be new: of the journal, and of the directories that lie around it."""
         filesystem.make_directory(self._path)
         try:
             self._lock = filesystem.lock(self._path / LOCK_NAME)
@@ -112,7 +115,9 @@ class JournalDirectory:
     def sync(self) -> None:
         """Wait until the directory's entries are on the disk."""
         self._filesystem.sync_directory(self._path)
-        self._filesystem.sync_directory(self._journals)
+        for place in self._around:
+            self._filesystem.sync_directory(place)
+        self._around = []
 
     @property
     def path(self) -> Path:

@@ -97,6 +97,14 @@ def _is_held(lock: int) -> bool:
     return False
 
 
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _is_journal_name(name: str) -> bool:
     return len(name) == 32 and set(name) <= set("0123456789abcdef")
 
@@ -116,6 +124,7 @@ class JournalReader:
         self._lock = -1
         self._window = _LEAST_WINDOW
         self._unsynced = False
+        self._new_name = False
         self._unused: list[tuple[int, int]] = []
         self._told: dict[tuple[int, str], int] = {}
 
@@ -144,10 +153,17 @@ class JournalReader:
         return _is_held(self._lock)
 
     def sync(self) -> None:
-        """Put on the disk what was read from the present segment, so that a consumer never knows more than the disk."""
-        if self._descriptor >= 0 and self._unsynced:
-            os.fdatasync(self._descriptor)
-            self._unsynced = False
+        """Put on the disk what was read from the present segment, so that a consumer never knows more than the disk.
+
+        The segment's name in the journal's directory is among it; the journal's own name is left to the caller.
+        """
+        if self._descriptor < 0 or not self._unsynced:
+            return
+        if self._new_name:
+            _sync_directory(self.path)
+            self._new_name = False
+        os.fdatasync(self._descriptor)
+        self._unsynced = False
 
     def close(self) -> None:
         """Sync and close the files.  The reader may be used again.  Raises OSError."""
@@ -177,6 +193,7 @@ class JournalReader:
             except FileNotFoundError:
                 return False
             self._opened = index
+            self._new_name = True
         return True
 
     def _close_segment(self) -> None:

@@ -141,10 +141,10 @@ def _look(buffer: bytes, at: int, next_seq: int, seed: int) -> _Head:
         return _Head(_State.EMPTY, seq, at)
     end = at + RECORD_HEADER_SIZE + length
     behind = align(end)
+    if stored == 0 and length <= MAX_BODY:  # even with a wrong seq: a kill may come between the two
+        return _Head(_State.UNFINISHED, seq, behind)
     if length > MAX_BODY or not next_seq <= seq <= MAX_SEQ:
         return _Head(_State.DAMAGED, seq, behind)
-    if stored == 0:
-        return _Head(_State.UNFINISHED, seq, behind)
     if end > len(buffer):
         return _Head(_State.CUT, seq, behind)
     whole = stored == (crc32(memoryview(buffer)[at + 4 : end], seed) or 1)

@@ -23,6 +23,7 @@ import structlog
 from runstream_schemas.batch import Batch
 from runstream_schemas.errors import CorruptDataError, EnvironmentUnavailableError, UnsupportedFormatError
 from runstream_schemas.reader import Chunk, JournalReader, Position, journal_names
+from runstream_sink.directories import make_durable, sync_directory
 from runstream_sink.source import Delivery
 
 __all__ = ["APPLIED_ENTIRELY", "QueueSource", "format_position", "parse_position", "queue_id"]
@@ -67,6 +68,7 @@ class QueueSource:
         self._settling = threading.Lock()  # what comes next may be read while a commit is acknowledged
         self._listed = -1
         self._limited = False
+        self._new_entries = True
 
     async def open(self, consumer: str) -> None:
         """Find the queue, and register as a consumer."""
@@ -110,11 +112,11 @@ class QueueSource:
             raise EnvironmentUnavailableError(
                 f"{self.directory} is no queue directory (it has no journals); check --stream"
             )
-        self._journals.mkdir(parents=True, exist_ok=True)
-        self.name = f"queue:{queue_id(self.directory, make=self._register)}"
         if self._register:
+            make_durable(self._journals)
             self._consumer = self.directory / "consumers" / consumer
-            self._consumer.mkdir(parents=True, exist_ok=True)
+            make_durable(self._consumer)
+        self.name = f"queue:{queue_id(self.directory, make=self._register)}"
 
     def _read(self, limit: int) -> Delivery:
         if self._owed and time.monotonic() - self._owed_since > _ACKNOWLEDGE_AGAIN:
@@ -128,6 +130,9 @@ class QueueSource:
                 break
             self._readers[name] = self._readers.pop(name)  # to the end of the line
             self._drain(name, reader, delivery, limit)
+        if delivery.size and self._new_entries:
+            sync_directory(self._journals)
+            self._new_entries = False
         return delivery
 
     def _find_journals(self) -> None:
@@ -140,6 +145,7 @@ class QueueSource:
             if name not in self._ended and name not in self._readers:
                 position = parse_position(self._positions.get(name, ""))
                 self._readers[name] = JournalReader(self._journals / name, position, self._until)
+                self._new_entries = True
         self._listed = changed if settled else -1
 
     def _drain(self, name: str, reader: JournalReader, delivery: Delivery, limit: int) -> None:
@@ -285,11 +291,15 @@ def queue_id(directory: Path, *, make: bool = True) -> str:
         if not make:
             return str(directory.absolute())
     fresh = directory / f"id.{uuid.uuid4().hex}"
-    fresh.write_text(uuid.uuid4().hex)
+    with fresh.open("w") as file:
+        file.write(uuid.uuid4().hex)
+        file.flush()
+        os.fsync(file.fileno())
     try:
         os.link(fresh, path)
     except FileExistsError:
         pass
     finally:
         fresh.unlink()
+    sync_directory(directory)
     return path.read_text().strip()

@@ -8,6 +8,7 @@ What a process left behind that was killed while it made its journal goes too.  
 """
 
 import contextlib
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from typing import Final, NamedTuple
 from runstream_schemas.errors import CorruptDataError
 from runstream_schemas.reader import has_writer, journal_names, segment_indices
 from runstream_schemas.segment import HEADER_SIZE, segment_name, unpack_header
+from runstream_sink.directories import sync_directory
 
 __all__ = ["Freed", "free", "removed_journals"]
 
@@ -118,12 +120,20 @@ def _remove_if_empty(queue: Path, name: str, consumers: list[Path]) -> bool:
     journal = queue / "journals" / name
     if segment_indices(journal) or has_writer(journal):
         return False
-    with (queue / _REMOVED).open("a") as file:
-        file.write(f"{name}\n")
+    _note_removed(queue, name)
     shutil.rmtree(journal, ignore_errors=True)
     for consumer in consumers:
         (consumer / name).unlink(missing_ok=True)
     return True
+
+
+def _note_removed(queue: Path, name: str) -> None:
+    """On the disk before the journal goes: a replay tells from it what is missing."""
+    with (queue / _REMOVED).open("a") as file:
+        file.write(f"{name}\n")
+        file.flush()
+        os.fsync(file.fileno())
+    sync_directory(queue)
 
 
 def _remove_unborn(journals: Path, before: float) -> None:

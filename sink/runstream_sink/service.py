@@ -18,6 +18,7 @@ from runstream_schemas.errors import EnvironmentUnavailableError, InvalidInputEr
 from runstream_sink.artifacts import LocalArtifacts
 from runstream_sink.config import Options
 from runstream_sink.consumer import Consumer, Progress
+from runstream_sink.directories import make_durable, sync_directory
 from runstream_sink.queue_source import QueueSource
 from runstream_sink.retention import free, removed_journals
 from runstream_sink.store.protocol import StoreReader
@@ -91,7 +92,7 @@ def link_artifacts(options: Options) -> None:
 
     Raises `InvalidInputError` if the store has its artifacts elsewhere.
     """
-    options.artifacts.mkdir(parents=True, exist_ok=True)
+    make_durable(options.artifacts)
     usual = options.store.artifacts
     if usual.exists() and usual.resolve() == options.artifacts.resolve():
         return
@@ -103,6 +104,7 @@ def link_artifacts(options: Options) -> None:
     if usual.is_dir():
         usual.rmdir()
     usual.symlink_to(options.artifacts)
+    sync_directory(usual.parent)
 
 
 async def run_sink(options: Options, *, once: bool) -> Progress:

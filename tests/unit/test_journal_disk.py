@@ -135,7 +135,7 @@ def test_synced_says_what_survives_the_machine(journal: Journal, disk: FaultyFil
     disk.calls.clear()
     journal.sync()
     assert journal.synced == 1
-    assert sorted(disk.calls) == ["sync", "sync_directory", "sync_directory"]
+    assert sorted(disk.calls) == ["sync", *["sync_directory"] * 4], "the journal's, and those of what lies around it"
     disk.calls.clear()
     journal.sync()
     assert disk.calls == []
@@ -153,7 +153,7 @@ def test_a_new_segment_is_entered_in_the_directory_before_its_events_count_as_sy
     while journal._current.index == 0:
         journal.append(bytes(1_000))
     journal.sync()
-    assert disk.calls.count("sync_directory") == 2
+    assert disk.calls.count("sync_directory") == 1
     assert journal.synced == journal.accepted
 
 

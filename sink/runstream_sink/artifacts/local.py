@@ -49,7 +49,7 @@ class LocalArtifacts:
     def _publish_all(self, publications: Sequence[Publication]) -> dict[str, str]:
         if len(publications) <= _MAX_SYNCED:
             return self._publish_synced(publications, _sync_each)
-        self._make_directory(self.root)
+        self.root.mkdir(parents=True, exist_ok=True)
         descriptor = _FILE_SYSTEM.open(self.root, os.O_RDONLY)  # before the writes: so it is told of each that fails
         try:
             return self._publish_synced(publications, lambda _: _FILE_SYSTEM.sync_file_system(descriptor))
@@ -100,9 +100,10 @@ class LocalArtifacts:
         """Make a file under another name, which is noted with where it goes; its directory is there from then on."""
         target = self.root / publication.file
         if target.parent not in directories:
-            self._make_directory(target.parent)
+            target.parent.mkdir(parents=True, exist_ok=True)
             self._unfinished.mkdir(exist_ok=True)
-            directories.add(target.parent)
+            # All up to the root: a sink that was killed may have made them, and not come to syncing them.
+            directories.update(self.root / place for place in Path(publication.file).parents)
         fresh = self._unfinished / uuid.uuid4().hex
         made[fresh] = target
         if publication.content is not None:
@@ -116,11 +117,6 @@ class LocalArtifacts:
 
     def _source(self, publication: Publication) -> Path:
         return self._staging / publication.sha256[:2] / publication.sha256
-
-    def _make_directory(self, directory: Path) -> None:
-        missing = [parent for parent in (directory, *directory.parents) if not parent.exists()]
-        directory.mkdir(parents=True, exist_ok=True)
-        self._directories.update(parent.parent for parent in missing)
 
     def _sync_directories(self) -> None:
         directories = list(self._directories)

@@ -4,7 +4,6 @@ The version stands in SQLite's ``user_version``.  All files that a store needs r
 made under a temporary name and renamed, so that nobody ever opens half of one.
 """
 
-import os
 import secrets
 import sqlite3
 from contextlib import closing
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from runstream_schemas.errors import CorruptDataError, StoreVersionError
+from runstream_sink.directories import sync_directory
 
 __all__ = ["LATEST", "MIGRATIONS", "check_version", "create", "migrate", "read_migrations", "version_of"]
 
@@ -64,7 +64,7 @@ def create(path: Path) -> None:
         connection.execute("PRAGMA synchronous = FULL")
         _run(connection, 0, LATEST)
     temporary.rename(path)
-    _sync(path.parent)
+    sync_directory(path.parent)
 
 
 def migrate(connection: sqlite3.Connection, store: str) -> None:
@@ -86,11 +86,3 @@ def _run(connection: sqlite3.Connection, version: int, latest: int) -> None:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -9,6 +9,7 @@ from typing import Final
 from runstream_schemas.errors import EnvironmentUnavailableError
 from runstream_sink.cancellation import finish
 from runstream_sink.changes import Order
+from runstream_sink.directories import make_durable
 from runstream_sink.intervals import IntervalSet
 from runstream_sink.location import StoreLocation
 from runstream_sink.store import migrate
@@ -107,7 +108,7 @@ class SqliteStore:
     def _prepare(self) -> None:
         """Take the lock and see to it that there is a store."""
         try:
-            self._location.database.parent.mkdir(parents=True, exist_ok=True)
+            make_durable(self._location.database.parent)
         except OSError as error:
             raise EnvironmentUnavailableError(f"the store {self._location.text} cannot be made: {error}") from error
         self._lock.acquire()

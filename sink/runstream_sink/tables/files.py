@@ -103,6 +103,8 @@ def _write_many(root: Path, writes: Sequence[PartWrite], fs: FileSystem) -> None
 def _write(root: Path, write: PartWrite, changed: set[Path], fs: FileSystem) -> int:
     """Write one part; its open descriptor.  Directories with new entries go to ``changed``."""
     path = root / write.part.file
+    if write.offset == 0:  # a sink that was killed may have made the directories, and not come to syncing them
+        changed.update(root / place for place in Path(write.part.file).parents)
     descriptor = _open(path, changed, fs) if write.offset == 0 else _open_existing(path, fs)
     try:
         _cut_at(path, descriptor, write.offset, fs)
