@@ -32,7 +32,7 @@ class _Contents(NamedTuple):
 
     seen: dict[str, IntervalSet]
     effects: Counter[tuple[str, int, Effect]]
-    """By producer, seq and effect: how often it is there.  Producer and seq are "" and -1 where a fact tells neither."""
+    """By producer, seq and effect: how often it is there; by "" and -1 where a fact tells neither."""
     dead: dict[tuple[str, int], str]
     holes: list[tuple[str, int, int, str]]
     losses: Counter[tuple[str, str]]
@@ -188,7 +188,9 @@ def _read(sink: Sink) -> _Contents:
             "SELECT lower(hex(producer_id)), reason, count FROM losses JOIN producers ON id = producer"
         ):
             losses[producer, reason] += count
-        dead = rows("SELECT lower(hex(producer_id)), seq, reason FROM dead_letters d JOIN producers p ON p.id = producer")
+        dead = rows(
+            "SELECT lower(hex(producer_id)), seq, reason FROM dead_letters d JOIN producers p ON p.id = producer"
+        )
     return _Contents(seen, effects, {(producer, seq): reason for producer, seq, reason in dead}, holes, losses)
 
 

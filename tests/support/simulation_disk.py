@@ -1,9 +1,9 @@
 """A disk that forgets: a real directory, and beside it a model of what a power cut would leave of it.
 
 Durable is what was synced: a file's bytes by ``fsync`` or ``fdatasync`` of it, a name by ``fsync`` of its directory.
-All else is at a power cut the old or the new, sector by sector and name by name, as chance will have it.  The model hooks into
-``os``, so the code under test needs no knowledge of it.  SQLite's files are left out: it syncs by itself, in C; what it has
-committed is taken for durable.
+All else is at a power cut the old or the new, sector by sector and name by name, as chance will have it.  The model
+hooks into ``os``, so the code under test knows nothing of it.  SQLite's files are left out: it syncs by itself, in C;
+what it has committed is taken for durable.
 
 `Image` is the whole directory at one moment.  A process that is killed unwinds, in this simulation, through code that
 a killed process never runs; so the image is taken at the kill, and put back when the process has unwound.
@@ -68,7 +68,7 @@ class Disk:
             for name in (*_STEPS, *_SYNCS):
                 hook = self._sync_hook if name in _SYNCS else self._step_hook
                 stack.enter_context(mock.patch.object(os, name, hook(name, getattr(os, name))))
-            stack.enter_context(mock.patch.object(FileSystem, "sync_file_system", lambda *_: self._sync_file_system()))
+            stack.enter_context(mock.patch.object(FileSystem, "sync_file_system", self._sync_file_system))
             yield
 
     def sync_everything(self) -> None:
@@ -155,10 +155,11 @@ class Disk:
         for number, entries in left.directories.items():
             now = image.directories.get(number, {})
             of_database = {name: one for name, one in now.items() if name.startswith(_DATABASE)}
+            there = _DATABASE in entries
             for name in [name for name in entries if name.startswith(_DATABASE)]:
                 del entries[name]
-                if name == _DATABASE:
-                    entries.update({name: one for name, one in of_database.items() if not name.endswith(".new")})
+            if there:
+                entries.update({name: one for name, one in of_database.items() if not name.endswith(".new")})
             for one in entries.values():
                 if one in of_database.values():
                     left.files[one] = image.files[one]
@@ -182,7 +183,7 @@ class Disk:
             present = {entry.name: (entry.inode(), entry.is_dir(follow_symlinks=False)) for entry in found}
         for name, (inode, is_directory) in present.items():
             if wanted.get(name) != inode:
-                shutil.rmtree(path / name) if is_directory else os.unlink(path / name)
+                shutil.rmtree(path / name) if is_directory else (path / name).unlink()
         for name, inode in wanted.items():
             if inode in image.directories:
                 (path / name).mkdir(exist_ok=True)
@@ -205,7 +206,7 @@ class Disk:
             os.link(path, self._links / str(inode))
 
     def _sync(self, descriptor: int) -> None:
-        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
         number = os.fstat(descriptor).st_ino
         if not path.is_relative_to(self.root):
             return
@@ -214,7 +215,7 @@ class Disk:
             self._capture_names(path, number, image)
             self._entries[number] = image.directories[number]
         else:
-            self._bytes[number] = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+            self._bytes[number] = Path(f"/proc/self/fd/{descriptor}").read_bytes()
 
     def _capture_names(self, path: Path, number: int, image: Image) -> None:
         entries = image.directories[number] = {}
@@ -224,8 +225,10 @@ class Disk:
                     entries[entry.name] = entry.inode()
                     if entry.is_file(follow_symlinks=False):
                         self._remember(Path(entry.path), entry.inode())
+                    elif entry.is_dir(follow_symlinks=False):
+                        self._entries.setdefault(entry.inode(), {})
 
-    def _sync_file_system(self) -> None:
+    def _sync_file_system(self, _: int) -> None:
         if self._own or self.dead:
             return
         self.step("syncfs")

@@ -1,4 +1,4 @@
-"""What a simulated program logs, and what is known of each event: was it accepted, and may it be lost?"""
+"""What a simulated program logs, and what is known of each event: whether it was accepted, and may be lost."""
 
 import hashlib
 import random
@@ -87,9 +87,8 @@ def make_event(choice: random.Random, number: int, now: int) -> tuple[Effect, Ev
     if kind == "inline":
         return effect, ArtifactInlined(run, f"made/{number}.txt", content), b""
     if kind == "staged":
-        return effect, ArtifactLogged(run, f"files/{number}.txt", hashlib.sha256(content).hexdigest(), len(content)), (
-            content
-        )
+        digest = hashlib.sha256(content).hexdigest()
+        return effect, ArtifactLogged(run, f"files/{number}.txt", digest, len(content)), content
     return effect, b"\xc1 no event " + text.encode(), b""
 
 

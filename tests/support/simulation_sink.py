@@ -61,10 +61,10 @@ class Sink:
         """End as a killed process does: all that it held is let go of.  What that does to files does not count."""
         with contextlib.suppress(Exception, Killed):
             self.stop()
-        for descriptor in os.listdir("/proc/self/fd"):
+        for descriptor in list(Path("/proc/self/fd").iterdir()):
             with contextlib.suppress(FileNotFoundError):
-                if os.readlink(f"/proc/self/fd/{descriptor}") == str(self.options.store.lock):
-                    os.close(int(descriptor))
+                if descriptor.readlink() == self.options.store.lock:
+                    os.close(int(descriptor.name))
 
     def _held_by_the_stream(self) -> set[tuple[str, int]]:
         held = set()

@@ -15,15 +15,16 @@ import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 from unittest import mock
 
 from runstream_schemas.errors import EnvironmentUnavailableError, StoreInUseError
 from runstream_sink import retention
 from runstream_sink.tables import files
 from support.journals import Killed
-from support.simulation_disk import Disk, Image
+from support.simulation_disk import Disk
 from support.simulation_events import Ledger
+from support.simulation_faults import Faults
 from support.simulation_producer import Producer
 from support.simulation_runtime import Runtime, single_threaded
 from support.simulation_sink import Sink
@@ -56,22 +57,19 @@ class World:
         self._numbers = 0
         self._born = 0
         self._skew = 0
-        self._in_sink = False
         self._calm = False
-        self._fault = ""
-        self._countdown = -1
-        self._image: Image | None = None
         self._producers: list[Producer] = []
 
-    def __enter__(self) -> "World":
+    def __enter__(self) -> Self:
         self._stack = contextlib.ExitStack()
         place = tempfile.mkdtemp(prefix="runstream-simulation-", dir=_MEMORY if os.access(_MEMORY, os.W_OK) else None)
         self._stack.callback(shutil.rmtree, place, ignore_errors=True)
         self.root = Path(place).resolve() / "machine"
-        self.queue = self.root / "data" / "queue"
+        self.queue = self.root / "queue"
         self.disk = Disk(self.root, Path(place).resolve() / "links", self.choice)
-        self.disk.step, self.disk.waiting = self._sink_steps, self._others_go_on
-        self.runtime = Runtime(self._statement)
+        self._faults = Faults(self.disk, self.choice, self._note, self._others_go_on)
+        self.disk.step, self.disk.waiting = self._faults.step, self._others_go_on
+        self.runtime = Runtime(self._faults.statement)
         self.sinks = [self._new_sink()]
         part_limit, delivery = self.choice.choice([600, 1 << 20]), self.choice.choice([1, 2_000, 1 << 22])
         most_synced = self.choice.choice([1, files.MAX_SYNCED])
@@ -113,8 +111,8 @@ class World:
         self._end_well()
 
     def _end_well(self) -> None:
-        self._calm = True
-        self._countdown = -1
+        self._calm = self._faults.calm = True
+        self._faults.countdown = -1
         for producer in list(self._producers):
             producer.disk.calm()
             if self.choice.random() < 0.5:
@@ -123,8 +121,8 @@ class World:
                 producer.journal.close()
                 self._end(producer, "closed")
         for sink in self.sinks:
-            while not sink.running:
-                self._attempt(sink, sink.start)
+            if not sink.running:
+                sink.start()
             while sink.step():
                 pass
             sink.stop()
@@ -140,7 +138,7 @@ class World:
     def _new_sink(self, *, late: bool = False) -> Sink:
         name = f"store-{self._born}"
         self._born += 1
-        return Sink(name, self.root / "data" / name, self.queue, self.runtime, late=late)
+        return Sink(name, self.root / name, self.queue, self.runtime, late=late)
 
     # What programs do
 
@@ -249,15 +247,17 @@ class World:
     def _consume_with_fault(self) -> None:
         faults = ["kill", "kill", "kill at commit"]
         faults += ["power"] * 2 * ("power" in self.accidents) + ["full"] * ("full" in self.accidents)
-        self._fault = self.choice.choice(faults)
-        self._countdown = self.choice.randrange(self.choice.choice([5, 25, 60]))
+        self._faults.fault = self.choice.choice(faults)
+        self._faults.countdown = self.choice.randrange(self.choice.choice([5, 25, 60]))
         self._consume()
-        self._countdown = -1
+        self._faults.countdown = -1
 
     def _attempt(self, sink: Sink, action: Callable[[], Any]) -> None:
-        self._in_sink = True
+        self._faults.active = True
         try:
             action()
+            if self.disk.dead:  # what died was a task that nobody has waited for yet
+                raise Killed  # noqa: TRY301 - as if somebody had
         except Killed:
             self._sink_died(sink)
         except StoreInUseError:
@@ -267,17 +267,17 @@ class World:
         else:
             self._note(f"{sink.name}: {action.__name__}")
         finally:
-            self._in_sink = False
+            self._faults.active = False
 
     def _sink_died(self, sink: Sink) -> None:
-        image, self._image = self._image, None
+        image, self._faults.image = self._faults.image, None
         assert image is not None
         sink.die()
         self.disk.restore(image)
         self.disk.dead = False
-        self._in_sink = False
-        self._note(f"{sink.name} is killed: {self._fault}")
-        if self._fault == "power":
+        self._faults.active = False
+        self._note(f"{sink.name} is killed: {self._faults.fault}")
+        if self._faults.fault == "power":
             self._cut_power()
 
     def _restart_sink(self) -> None:
@@ -288,8 +288,8 @@ class World:
             sink.stop()
             self._note(f"{sink.name} stops")
         else:
-            self._fault = "kill"
-            self._image, self.disk.dead = self.disk.capture(), True
+            self._faults.fault = "kill"
+            self._faults.image, self.disk.dead = self.disk.capture(), True
             self._sink_died(sink)
 
     def _add_sink(self) -> None:
@@ -300,67 +300,15 @@ class World:
     def _free(self) -> None:
         sink = self.choice.choice(self.sinks)
         if self.choice.random() < 0.2:
-            self._fault, self._countdown = "kill", self.choice.randrange(6)
+            self._faults.fault, self._faults.countdown = "kill", self.choice.randrange(6)
         before = _segments(self.queue)
         self._attempt(sink, lambda: retention.free(self.queue, 0.0, 0, now=2e9))
-        self._countdown = -1
+        self._faults.countdown = -1
         gone = before - _segments(self.queue)
         self.freed |= bool(gone)
         self._note(f"{len(gone)} segments are freed")
 
     # What happens to them
-
-    def _sink_steps(self, what: str) -> None:
-        """Is called before each step of a sink that changes something."""
-        if not self._in_sink or self._calm:
-            return
-        if self.choice.random() < 0.02:
-            self._others_go_on()
-        self._countdown -= 1
-        if self._countdown == -1:
-            self._strike(what)
-        self._countdown = max(self._countdown, -2)
-
-    def _strike(self, what: str) -> None:
-        self._note(f"{self._fault} at {what}")
-        if self._fault == "full":
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self._die()
-
-    def _die(self) -> None:
-        self._image, self.disk.dead = self.disk.capture(), True
-        raise Killed
-
-    def _statement(self, sql: str, execute: Callable[[], Any]) -> Any:
-        """A statement of a sink's connection: what may strike between BEGIN and COMMIT, or in the middle of it."""
-        if not self._in_sink or self.disk.dead or sql.startswith(("PRAGMA", "ROLLBACK", "SELECT", "WITH")):
-            return execute()
-        if sql == "COMMIT" and self._fault == "kill at commit" and self._countdown >= 0:
-            self._commit_and_die(execute)
-        try:
-            self._sink_steps(sql.partition("\n")[0][:40])
-        except OSError as error:
-            raise sqlite3.OperationalError(str(error)) from error
-        return execute()
-
-    def _commit_and_die(self, execute: Callable[[], Any]) -> None:
-        """The log of the database has the transaction in whole, in part, or not at all."""
-        self._countdown = -1
-        before = self.disk.capture()
-        execute()
-        self._note("kill in COMMIT")
-        after = self.disk.capture()
-        share = self.choice.choice([0.0, 0.5, 1.0])
-        log = self.disk.numbers(after, "-wal")
-        for number in log:
-            old, new = before.files.get(number, b""), after.files[number]
-            pages = [
-                (new if self.choice.random() < share else old.ljust(len(new), b"\0"))[at : at + 512]
-                for at in range(0, len(new), 512)
-            ]
-            after.files[number] = b"".join(pages)
-        self._image, self.disk.dead = after, True
-        raise Killed
 
     def _others_go_on(self) -> None:
         """While somebody waits for the disk, programs log."""
@@ -375,12 +323,12 @@ class World:
 
     @contextlib.contextmanager
     def _not_in_sink(self) -> Iterator[None]:
-        before, self._in_sink = self._in_sink, False
+        before, self._faults.active = self._faults.active, False
         skew = self._skew
         try:
             yield
         finally:
-            self._in_sink, self._skew = before, skew
+            self._faults.active, self._skew = before, skew
 
     def _cut_power(self) -> None:
         image = self.disk.capture()
