@@ -60,6 +60,7 @@ GROUPS = {
         ("sink/runstream_sink/tables/cells.py", "sink/runstream_sink/tables/parts.py"),
         (
             "tests/unit/test_tables_cells.py",
+            "tests/unit/test_tables_deep.py",
             "tests/unit/test_tables_parts.py",
             "tests/unit/test_tables_read.py",
             "tests/model/test_tables_rows.py",

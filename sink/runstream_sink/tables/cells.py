@@ -219,7 +219,7 @@ def _parse_int_or_bool(text: str) -> int:
 
 
 def _parse_json(text: str) -> Any:
-    if text[0] not in _JSON_STARTS:
+    if not text or text[0] not in _JSON_STARTS:
         return text
     try:
         return _decode_json(text)
