@@ -60,7 +60,9 @@ def free(queue: Path, max_age: float, max_bytes: int, now: float | None = None) 
             (journals / segment.journal / segment_name(segment.number)).unlink(missing_ok=True)
             freed.append(segment)
             freed_bytes += segment.size
-    removed = sum(_remove_if_empty(queue, name, consumers) for name in {segment.journal for segment in freed})
+    left_empty = set(journal_names(journals)) - {segment.journal for segment in segments}  # by a sink that was killed
+    emptied = left_empty | {segment.journal for segment in freed}
+    removed = sum(_remove_if_empty(queue, name, consumers) for name in sorted(emptied))
     _remove_unborn(journals, now - _STAGING_GRACE)
     staged, staged_bytes = _free_staged(queue / "staging", _oldest(journals, now) - _STAGING_GRACE)
     return Freed(len(freed), removed, staged, freed_bytes + staged_bytes)
@@ -69,9 +71,15 @@ def free(queue: Path, max_age: float, max_bytes: int, now: float | None = None) 
 def removed_journals(queue: Path) -> list[str]:
     """Names of the journals that were removed whole: a replay of the queue lacks their events."""
     try:
-        return (queue / _REMOVED).read_text().split()
+        noted = (queue / _REMOVED).read_text().split()
     except FileNotFoundError:
-        return []
+        noted = []
+    journals = queue / "journals"
+    return [*noted, *(name for name in journal_names(journals) if name not in noted and _is_left_empty(journals / name))]
+
+
+def _is_left_empty(journal: Path) -> bool:
+    return not segment_indices(journal) and not has_writer(journal)
 
 
 def _consumers(queue: Path) -> list[Path]:
@@ -118,7 +126,7 @@ def _acknowledged(path: Path) -> int:
 
 def _remove_if_empty(queue: Path, name: str, consumers: list[Path]) -> bool:
     journal = queue / "journals" / name
-    if segment_indices(journal) or has_writer(journal):
+    if not _is_left_empty(journal):
         return False
     _note_removed(queue, name)
     shutil.rmtree(journal, ignore_errors=True)

@@ -123,7 +123,7 @@ class World:
         for sink in self.sinks:
             if not sink.running:
                 sink.start()
-            while sink.step():
+            while sink.step() or sink.step():  # what was read ahead may be older than what has come since
                 pass
             sink.stop()
         self._note("end: everything drained")

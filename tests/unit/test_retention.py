@@ -234,3 +234,16 @@ def test_an_empty_queue_has_nothing_to_free(tmp_path: Path) -> None:
     """A sink may start before the first producer."""
     (tmp_path / "consumers" / "store").mkdir(parents=True)
     assert free(tmp_path, 0, 0) == NOTHING
+
+
+def test_a_journal_that_a_killed_sink_left_empty_counts_as_removed_and_goes(tmp_path: Path) -> None:
+    """The sink freed its last segment, and did not come to removing the rest."""
+    journal = filled(tmp_path)
+    journal.close()
+    acknowledge(tmp_path, journal, APPLIED_ENTIRELY)
+    for index in indices(tmp_path, journal):
+        (journal_path(tmp_path, journal) / segment_name(index)).unlink()
+    assert removed_journals(tmp_path) == [journal.directory.name]
+    free(tmp_path, max_age=0, max_bytes=0)
+    assert not journal_path(tmp_path, journal).exists()
+    assert removed_journals(tmp_path) == [journal.directory.name]

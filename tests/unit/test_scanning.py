@@ -168,6 +168,12 @@ def test_a_final_segment_gives_up_what_is_unfinished() -> None:
     assert (seqs(found), found.holes, found.next_seq) == ([0], [Hole(1, 1, "abandoned")], 2)
 
 
+def test_a_call_that_was_killed_before_it_stored_its_seq_leaves_no_damage() -> None:
+    """Only its length is there: nothing was accepted, and nothing is wrong."""
+    begun = bytes(4) + record(1)[4:8] + bytes(4088)
+    assert look_on(record(0) + begun) == Scan([Record(0, TIME, b"body")], [], START + 64, 1, ended=True)
+
+
 def test_an_unfinished_record_that_reaches_beyond_the_segment_ends_it() -> None:
     """Its room was there, but the file is cut."""
     found = look_on(record(0) + unfinished(1, bytes(100))[:64])
