@@ -75,7 +75,8 @@ def removed_journals(queue: Path) -> list[str]:
     except FileNotFoundError:
         noted = []
     journals = queue / "journals"
-    return [*noted, *(name for name in journal_names(journals) if name not in noted and _is_left_empty(journals / name))]
+    left_empty = [name for name in journal_names(journals) if _is_left_empty(journals / name)]
+    return [*noted, *(name for name in left_empty if name not in noted)]
 
 
 def _is_left_empty(journal: Path) -> bool:
