@@ -12,7 +12,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from msgspec import Struct
@@ -20,6 +20,7 @@ from msgspec import Struct
 from runstream import config
 from runstream.artifacts import Staging
 from runstream.background import BackgroundCopies, Origin
+from runstream.counts import Counts, with_nested
 from runstream.filesystem import Filesystem
 from runstream.journal import Clock, Journal
 from runstream.journal_directory import JournalDirectory
@@ -76,10 +77,9 @@ class Client:
     _journal: Journal | None
     _keeper: Keeper | None
     _copies: BackgroundCopies | None
-    _past: dict[str, int]
-    """Accepted events, synced ones and stalls of the journals that this process has closed."""
-    _past_drops: dict[str, int]
+    _counts: Counts
     _unopened_drops: dict[str, int]
+    """Events that were dropped while there was no journal, by reason."""
 
     def __init__(self, filesystem: Filesystem | None = None) -> None:
         self.redact: Redactor | None = None
@@ -112,6 +112,7 @@ class Client:
         if before != resolved:
             self.announced = set()
             self.close()
+            self._vanished = ""
 
     def _adopt(self, resolved: config.Config) -> config.Config:
         """Have settings hold, and what follows from them."""
@@ -184,11 +185,10 @@ class Client:
     def count_drop(self, reason: str) -> None:
         """Count something that could not be logged, where a reader finds it."""
         self._notice_fork()
-        journal = self._open()
-        if journal is None:
-            self._unopened_drops[reason] += 1
-        else:
-            journal.count_drop(reason)
+        while (journal := self._open()) is not None:
+            if journal.count_drop(reason):  # else another thread has just closed it
+                return
+        self._unopened_drops[reason] += 1
 
     def staging(self, *, sync: bool = True) -> Staging:
         """Where artifact bytes go before the sink takes them; with ``sync`` each is on the disk before its event."""
@@ -208,7 +208,7 @@ class Client:
         if keeper is not None:
             return keeper.sync_now(timeout)
         try:
-            for one in _with_nested(journal):
+            for one in with_nested(journal):
                 one.sync()
         except OSError:
             return False
@@ -227,23 +227,17 @@ class Client:
             journal, self._journal = self._journal, None
         if journal is not None:
             _shut(journal, keeper)
-            self._remember(journal)
+            self._counts.settle(journal)
 
     def stats(self) -> dict[str, Any]:
         """Counts since this process began: see `runstream.stats`."""
         self._notice_fork()
-        keeper, journals = self._keeper, list(_with_nested(self._journal))
-        dropped = {
-            reason: self._unopened_drops[reason]
-            + self._past_drops[reason]
-            + sum(one.dropped[reason] for one in journals)
-            for reason in DROP_REASONS
-        }
+        keeper, totals = self._keeper, self._counts.totals()
         return {
-            "accepted": self._past["accepted"] + sum(one.accepted for one in journals),
-            "synced": self._past["synced"] + sum(one.synced for one in journals),
-            "dropped": dropped,
-            "stalls": self._past["stalls"] + sum(one.stalls for one in journals),
+            "accepted": totals["accepted"],
+            "synced": totals["synced"],
+            "dropped": {reason: self._unopened_drops[reason] + totals[reason] for reason in DROP_REASONS},
+            "stalls": totals["stalls"],
             "converted": self.encoder.converted,
             "sampled_out": self.rows_left_out.total,
             "sampled_out_points": self.points_left_out.total,
@@ -267,13 +261,12 @@ class Client:
         self._opening = threading.RLock()
         self._open_failed_at = -_OPEN_RETRY
         self._unopened_drops = dict.fromkeys(DROP_REASONS, 0)
-        self._past_drops = dict.fromkeys(DROP_REASONS, 0)
         self._ending = False
         self._wait_until = math.inf
         self._vanished = ""
         self._copies = None
         self.rows_left_out, self.points_left_out = Tally(), Tally()
-        self._past = dict.fromkeys(("accepted", "synced", "stalls"), 0)
+        self._counts = Counts()
         self.active_runs = {}
         self.announced = set()
 
@@ -291,14 +284,6 @@ class Client:
         if not self._guard[0]:
             self._after_fork()
 
-    def _remember(self, journal: Journal) -> None:
-        """Keep the counts of a journal that was closed."""
-        for one in _with_nested(journal):
-            for name in self._past:
-                self._past[name] += getattr(one, name)
-            for reason, count in one.dropped.items():
-                self._past_drops[reason] += count
-
     def _open(self) -> Journal | None:
         """This process's journal, opened if need be; None while that fails."""
         with self._opening:
@@ -315,6 +300,7 @@ class Client:
             keeper = self._start_keeper(journal)
             held = self._journal
             if held is None:
+                self._counts.add(journal)
                 self._journal, self._keeper = journal, keeper
                 self._hand_over_drops(journal)
                 return journal
@@ -337,7 +323,7 @@ class Client:
     def _start_keeper(self, journal: Journal) -> Keeper | None:
         if self._ending:  # a thread that is started now might never run, and would be waited for
             return None
-        keeper = Keeper(lambda: _with_nested(journal), self.config.sync_interval, self._leave)
+        keeper = Keeper(lambda: with_nested(journal), self.config.sync_interval, self._leave)
         journal.kept = keeper.start()
         return keeper if journal.kept else None
 
@@ -385,12 +371,6 @@ def _shut(journal: Journal, keeper: Keeper | None) -> None:
         keeper.stop(_EXIT_TIMEOUT)
     with contextlib.suppress(OSError):
         journal.close()
-
-
-def _with_nested(journal: Journal | None) -> Iterator[Journal]:
-    while journal is not None:
-        yield journal
-        journal = journal.nested
 
 
 _WAITABLE: Final = ("quota", "disk")

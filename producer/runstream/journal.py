@@ -80,8 +80,7 @@ class Journal:
         self._busy = False
         self._next_seq = 0
         self._next_index = 0
-        self._refused = ""
-        self._refused_at = 0
+        self._refused, self._refused_at = "", 0
         self._spare: Segment | None = None
         self._sizes: dict[int, int] = {}
         self._closed = False
@@ -147,12 +146,13 @@ class Journal:
             refusal, journal = self.append(body), (self.nested if self._busy else None) or self
             return refusal, (journal.directory.producer_id.hex(), journal.accepted - 1, self._clock.last)
 
-    def count_drop(self, reason: str, count: int = 1) -> None:
-        """Count events that were not accepted, where a reader finds it even if this process is killed."""
+    def count_drop(self, reason: str, count: int = 1) -> bool:
+        """Count events that were not accepted, where readers find it even if this process dies; False once closed."""
         with self._lock:
-            self.dropped[reason] += count
             if not self._closed:
+                self.dropped[reason] += count
                 self._current.count_drop(reason, count)
+            return not self._closed
 
     @property
     def accepted(self) -> int:

@@ -55,7 +55,7 @@ class Program:
                 self._arrived.wait(0.05)
         self.process.kill()
         self.end()
-        raise AssertionError(f"{text!r} never came; {self.lines[-5:]}; {self.errors()}")
+        raise AssertionError(f"{text!r} never came; {self.process.returncode}, {self.lines[-5:]}, {self.errors()}")
 
     def tell(self, text: str = "") -> None:
         """Send a line."""

@@ -30,32 +30,36 @@ def metric(step: int) -> MetricLogged:
 
 def test_drops_from_before_the_first_journal_reach_the_store(pipeline: Pipeline) -> None:
     """The first journal that can be made tells them; none is told twice."""
+    client = Client()
+    client.configure(stream=pipeline.stream)
     pipeline.queue.write_text("in the way")
     for step in range(5):
-        runstream.log_metric("m", 1, step=step, run_id="0" * 32)
-    assert not runstream.flush(1)
-    assert runstream.stats()["dropped"]["disk"] == 5
+        client.emit(metric(step))
+    assert not client.flush(1)
+    assert client.stats()["dropped"]["disk"] == 5
     pipeline.queue.unlink()
-    runstream.close()
-    runstream.client.client._open_failed_at = -1.0
-    runstream.log_metric("m", 1, step=5, run_id="0" * 32)
-    assert runstream.stats()["dropped"]["disk"] == 5
-    runstream.close()
+    client._open_failed_at = -1.0
+    client.emit(metric(5))
+    assert client.stats()["dropped"]["disk"] == 5
+    client.close()
     pipeline.drain()
     assert [(loss.reason, loss.count) for loss in pipeline.ask(query.list_losses)] == [("disk", 5)]
 
 
 def test_a_journal_that_is_removed_is_left_for_another(pipeline: Pipeline) -> None:
     """The background thread notices; `stats` names the journal, and counts go on."""
-    runstream.log_metric("m", 1, run_id="0" * 32)
+    client = Client()
+    client.configure(stream=pipeline.stream)
+    client.emit(metric(0))
     (before,) = journal_names(pipeline.queue / "journals")
     shutil.rmtree(pipeline.queue / "journals" / before)
-    asyncio.run(until(lambda: runstream.stats()["error"]))
-    assert before in runstream.stats()["error"]
-    runstream.log_metric("m", 1, step=1, run_id="0" * 32)
+    asyncio.run(until(lambda: before in client.stats()["error"], 60))
+    client.emit(metric(1))
     (after,) = journal_names(pipeline.queue / "journals")
     assert after != before
-    assert runstream.stats()["accepted"] == 2
+    assert client.stats()["accepted"] == 2
+    client.configure(stream=f"queue:{pipeline.root / 'other'}")
+    assert (client.stats()["accepted"], client.stats()["error"]) == (2, "")
 
 
 def test_a_file_system_that_cannot_tell_does_not_end_a_journal(tmp_path: Path) -> None:
