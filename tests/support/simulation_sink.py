@@ -20,10 +20,10 @@ __all__ = ["Sink"]
 class Sink:
     """One store, and the sink that is open on it, if there is one."""
 
-    def __init__(self, name: str, directory: Path, queue: Path, runtime: Runtime, *, late: bool = False) -> None:
-        """``late``: another store may have had segments freed before this one registers."""
+    def __init__(self, name: str, directory: Path, queue: Path, runtime: Runtime) -> None:
         self.name = name
-        self.late = late
+        self.late = False
+        """Segments were freed before this store registered."""
         self.options = resolve(stream=f"queue:{queue}", store=str(directory))
         self.offered: set[tuple[str, int]] | None = None
         """What the stream held when the store registered: producer and seq."""

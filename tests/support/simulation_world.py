@@ -122,7 +122,8 @@ class World:
                 self._end(producer, "closed")
         for sink in self.sinks:
             if not sink.running:
-                sink.start()
+                self._attempt(sink, sink.start)
+                assert sink.running
             while sink.step() or sink.step():  # what was read ahead may be older than what has come since
                 pass
             sink.stop()
@@ -135,10 +136,10 @@ class World:
         self._now += 1_000
         return self._now + self._skew
 
-    def _new_sink(self, *, late: bool = False) -> Sink:
+    def _new_sink(self) -> Sink:
         name = f"store-{self._born}"
         self._born += 1
-        return Sink(name, self.root / name, self.queue, self.runtime, late=late)
+        return Sink(name, self.root / name, self.queue, self.runtime)
 
     # What programs do
 
@@ -254,6 +255,8 @@ class World:
 
     def _attempt(self, sink: Sink, action: Callable[[], Any]) -> None:
         self._faults.active = True
+        if sink.offered is None:
+            sink.late = self.freed
         try:
             action()
             if self.disk.dead:  # what died was a task that nobody has waited for yet
@@ -294,7 +297,7 @@ class World:
 
     def _add_sink(self) -> None:
         if len(self.sinks) < 2:
-            self.sinks.append(self._new_sink(late=True))
+            self.sinks.append(self._new_sink())
             self._note(f"{self.sinks[-1].name} is added")
 
     def _free(self) -> None:
