@@ -170,6 +170,7 @@ def test_a_queue_that_is_removed_again_and_again_leaks_no_files(pipeline: Pipeli
         held = []
         for turn in range(10):
             for step in range(400): run.log_prediction({{"n": step, "text": "x" * 1000}})
+            assert runstream.flush(30)  # which closes the segments that are full
             held.append(len(os.listdir("/proc/self/fd")))
             old = set(os.listdir(f"{{queue}}/journals"))
             while os.path.exists(queue): shutil.rmtree(queue, ignore_errors=True)

@@ -78,7 +78,8 @@ class Program:
     def end_well(self, timeout: float = 60) -> None:
         """Wait for an end with code 0 and nothing on standard error."""
         code = self.end(timeout)
-        assert (code, self.errors()) == (0, "")
+        errors = self.errors()
+        assert (code, errors) == (0, ""), f"exit code {code}; {errors}"
 
     def errors(self) -> str:
         """What it wrote to standard error."""

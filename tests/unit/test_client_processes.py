@@ -117,7 +117,7 @@ def test_a_fork_made_from_c_is_noticed(pipeline: Pipeline) -> None:
             child = libc.fork()
             if child == 0:
                 call()
-                assert runstream.stats()["accepted"] <= 1
+                assert runstream.stats()["accepted"] <= 2
                 raise SystemExit(0)
             assert os.waitpid(child, 0)[1] == 0
         for step in range(101, 200): run.log_metric("m", 1, step=step)
