@@ -55,7 +55,15 @@ GROUPS = {
     "intervals": Group(
         ("sink/runstream_sink/intervals.py",), ("tests/unit/test_intervals.py", "tests/model/test_intervals_model.py")
     ),
-    "apply": Group(("sink/runstream_sink/apply.py",), ("tests/unit/test_apply.py", "tests/model/test_apply_model.py")),
+    "apply": Group(
+        ("sink/runstream_sink/apply.py", "sink/runstream_sink/rules.py"),
+        (
+            "tests/unit/test_apply.py",
+            "tests/unit/test_apply_pending.py",
+            "tests/unit/test_isolation.py",
+            "tests/model/test_apply_model.py",
+        ),
+    ),
     "csv": Group(
         ("sink/runstream_sink/tables/cells.py", "sink/runstream_sink/tables/parts.py"),
         (

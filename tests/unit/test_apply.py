@@ -237,6 +237,7 @@ BAD = [
     ev.ArtifactLogged(RUN, "/a", SHA, 0),
     ev.ArtifactLogged(RUN, "a", SHA[:-1], 0),
     ev.ArtifactLogged(RUN, "a", "AB" * 32, 0),
+    ev.ArtifactLogged(RUN, "a", "~" * 64, 0),
     ev.ArtifactLogged(RUN, "a", SHA, -1),
     ev.ArtifactLogged(RUN, "a", SHA, INT64),
     ev.ArtifactInlined("", "a", b""),
@@ -306,6 +307,7 @@ def _seqs(changes: Changes) -> list[int]:
         ([], [0, 2, 3], [0, 2, 3], [(0, 0), (2, 2), (3, 3)]),
         ([], [0, 0, 1], [0, 1], [(0, 0), (1, 1)]),
         ([], [1, 0, 2], [1, 0, 2], [(1, 1), (0, 0), (2, 2)]),
+        ([], [5, 6, 7], [5, 6, 7], [(5, 7)]),
     ],
 )
 def test_only_events_that_were_not_seen_are_applied(
@@ -318,6 +320,11 @@ def test_only_events_that_were_not_seen_are_applied(
     assert (changes.events, changes.duplicates) == (len(fresh), len(seqs) - len(fresh))
     assert changes.seen == ({} if intervals is None else {PRODUCER: intervals})
     assert held == {PRODUCER: IntervalSet(seen)}
+
+
+def test_a_loss_of_nothing_is_none() -> None:
+    """A count of 0 stays 0."""
+    assert apply([batch(PRODUCER, [ev.LossNotice(OTHER.hex(), 3, "quota", 0)])], {}).losses == {(OTHER, 3, "quota"): 0}
 
 
 def test_batches_of_a_delivery_see_each_other() -> None:
