@@ -1,0 +1,64 @@
+"""What becomes of files that are being copied when the process ends, seen from within."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from runstream import background
+from runstream.artifacts import Staging
+from runstream.background import BackgroundCopies, LargeFile
+from support.large_files import CONTENT, descriptors, held
+
+ORIGIN = ("0" * 32, 0, 0)
+
+
+@pytest.fixture
+def copies(monkeypatch: pytest.MonkeyPatch) -> BackgroundCopies:
+    """Nothing is cloned, and nothing must be emitted."""
+    monkeypatch.setattr(background, "clone", lambda source, target: False)
+    return BackgroundCopies(lambda event: pytest.fail(f"emitted {event}"))
+
+
+def large_file(directory: Path) -> LargeFile:
+    """A file to copy."""
+    path = directory / "file"
+    path.write_bytes(CONTENT)
+    return LargeFile(Staging(directory / "staging"), os.open(path, os.O_RDONLY))
+
+
+def test_what_is_stopped_leaves_nothing_half_staged(
+    copies: BackgroundCopies, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And says nothing: the sink tells of it.  A file that comes later still is copied by its call."""
+    with held(monkeypatch):
+        copies.add(large_file(tmp_path), "run", "path", ORIGIN)
+        assert copies.unfinished == 1
+        copies.stop()
+        assert copies._thread is not None
+        copies._thread.join(30)
+        assert not copies._thread.is_alive()
+    assert list((tmp_path / "staging" / "tmp").iterdir()) == []
+    later: list[object] = []
+    copies._emit = later.append
+    copies.add(large_file(tmp_path), "run", "path", ORIGIN)
+    assert [type(event).__name__ for event in later] == ["ArtifactCompleted"]
+
+
+def test_a_child_lets_go_of_what_its_parent_copies_and_waits_to_copy(
+    copies: BackgroundCopies, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their descriptors are closed; the unfinished files stay for the parent."""
+    before = descriptors()
+    with held(monkeypatch):
+        for _ in range(2):
+            copies.add(large_file(tmp_path), "run", "path", ORIGIN)
+        child = os.fork()
+        if not child:
+            copies.abandon()
+            os._exit(descriptors() != before)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert len(list((tmp_path / "staging" / "tmp").iterdir())) == 2
+        copies.stop()
+    for waiting in copies._waiting:
+        waiting.file.abandon()
