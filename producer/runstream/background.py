@@ -150,6 +150,8 @@ class BackgroundCopies:
         """Leave what is not finished; a sink reports it."""
         self._stopping = True
         with self._changed:
+            while self._waiting:
+                self._waiting.popleft().file.close()
             self._changed.notify_all()
 
     def abandon(self) -> None:

@@ -20,9 +20,9 @@ def copies(monkeypatch: pytest.MonkeyPatch) -> BackgroundCopies:
     return BackgroundCopies(lambda event: pytest.fail(f"emitted {event}"))
 
 
-def large_file(directory: Path) -> LargeFile:
+def large_file(directory: Path, name: str = "file") -> LargeFile:
     """A file to copy."""
-    path = directory / "file"
+    path = directory / name
     path.write_bytes(CONTENT)
     return LargeFile(Staging(directory / "staging"), os.open(path, os.O_RDONLY))
 
@@ -32,8 +32,9 @@ def test_what_is_stopped_leaves_nothing_half_staged(
 ) -> None:
     """And says nothing: the sink tells of it.  A file that comes later still is copied by its call."""
     with held(monkeypatch):
-        copies.add(large_file(tmp_path), "run", "path", ORIGIN)
-        assert copies.unfinished == 1
+        for name in ("first", "second"):
+            copies.add(large_file(tmp_path, name), "run", "path", ORIGIN)
+        assert copies.unfinished == 2
         copies.stop()
         assert copies._thread is not None
         copies._thread.join(30)
@@ -51,8 +52,8 @@ def test_a_child_lets_go_of_what_its_parent_copies_and_waits_to_copy(
     """Their descriptors are closed; the unfinished files stay for the parent."""
     before = descriptors()
     with held(monkeypatch):
-        for _ in range(2):
-            copies.add(large_file(tmp_path), "run", "path", ORIGIN)
+        for name in ("first", "second"):
+            copies.add(large_file(tmp_path, name), "run", "path", ORIGIN)
         child = os.fork()
         if not child:
             copies.abandon()
@@ -60,5 +61,6 @@ def test_a_child_lets_go_of_what_its_parent_copies_and_waits_to_copy(
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         assert len(list((tmp_path / "staging" / "tmp").iterdir())) == 2
         copies.stop()
-    for waiting in copies._waiting:
-        waiting.file.abandon()
+        assert copies._thread is not None
+        copies._thread.join(30)
+    assert descriptors() == before
