@@ -58,6 +58,9 @@ class Staging:
     the process but not the machine.
     """
 
+    takes_later = True
+    """Whether a large file may be copied after the call."""
+
     def __init__(self, root: Path, *, sync: bool = False) -> None:
         self.root = root
         self._sync = sync

@@ -70,7 +70,7 @@ def _walk(directory: Path, prefix: str | None) -> Iterator[tuple[Path, str]]:
 def _stage(client: Client, run_id: str, path: str, source: Path, staging: artifacts.Staging) -> artifacts.Staged | None:
     """Stage a file; None for a large one, which logs itself when its bytes are there."""
     descriptor = artifacts.open_regular(source)
-    if os.fstat(descriptor).st_size > client.config.background_size:
+    if staging.takes_later and os.fstat(descriptor).st_size > client.config.background_size:
         _copy_later(client, run_id, path, LargeFile(client.staging(), descriptor))
         return None
     try:

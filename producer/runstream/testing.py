@@ -13,7 +13,6 @@
 b'all well'
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
@@ -23,8 +22,7 @@ from typing import Any, Final, TypeVar
 from runstream import active, experiments
 from runstream.artifacts import Staged
 from runstream.client import client
-from runstream.inputs import as_local_path
-from runstream_schemas.errors import EnvironmentUnavailableError, InvalidInputError
+from runstream_schemas.errors import EnvironmentUnavailableError
 from runstream_schemas.events import ArtifactInlined, ArtifactLogged, Event, decode_event
 
 __all__ = ["Captured", "capture"]
@@ -86,19 +84,19 @@ def capture() -> Iterator[Captured]:
 class _MemoryStaging:
     """Takes what `runstream.artifacts.Staging` takes."""
 
+    takes_later = False
+
     def __init__(self, *, sync: bool = True) -> None:
         """There is no disk to sync."""
 
     def sync_all(self) -> None:
         """The same."""
 
-    def add_file(self, path: Path) -> Staged:
-        """Read a file."""
-        local = as_local_path(path)
-        if not os.path.isfile(local):  # noqa: PTH113 - which takes every path
-            raise InvalidInputError(f"there is no file {path}; pass the path of an existing one")
+    def add_open(self, source: int, path: Path) -> Staged:
+        """Read an open file."""
         try:
-            return self.add_bytes(local.read_bytes())
+            with open(source, "rb", closefd=False) as file:
+                return self.add_bytes(file.read())
         except OSError as error:
             raise EnvironmentUnavailableError(f"cannot read the file {path}: {error}") from error
 

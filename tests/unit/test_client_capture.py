@@ -2,6 +2,7 @@
 
 import asyncio
 import doctest
+import os
 import threading
 from pathlib import Path
 
@@ -56,10 +57,13 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.
     file = tmp_path / "f.bin"
     file.write_bytes(b"x")
 
-    def refuse(self: Path) -> bytes:
-        raise PermissionError(13, "no")
+    def refuse(self: object, source: int, path: Path) -> object:
+        os.close(source)
+        os.dup2(os.open(tmp_path, os.O_RDONLY), source)  # a directory cannot be read
+        return add_open(self, source, path)
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    add_open = testing._MemoryStaging.add_open
+    monkeypatch.setattr(testing._MemoryStaging, "add_open", refuse)
     with testing.capture(), pytest.raises(EnvironmentUnavailableError, match="cannot read"):
         runstream.log_artifact(file)
 
