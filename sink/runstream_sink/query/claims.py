@@ -1,10 +1,11 @@
 """Large values of rows, which lie beside their table: from the reference in the cell back to the value."""
 
-import asyncio
 import json
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+
+import aiofiles
 
 from runstream_schemas.claims import parse_reference
 from runstream_schemas.errors import CorruptDataError
@@ -38,7 +39,7 @@ class ClaimedValues:
                 path, digest, kind = found
                 file = (await self._artifacts()).get(path)
                 if file is not None:
-                    row[column] = await asyncio.to_thread(_value, self._root / self._run_id / file, digest, kind)
+                    row[column] = _value(await _read(self._root / self._run_id / file, digest), kind)
 
     async def _artifacts(self) -> dict[str, str]:
         if self._files is None:
@@ -46,13 +47,18 @@ class ClaimedValues:
         return self._files
 
 
-def _value(file: Path, digest: str, kind: str) -> Any:
+async def _read(path: Path, digest: str) -> bytes:
     try:
-        data = file.read_bytes()
+        async with aiofiles.open(path, "rb") as file:
+            data = await file.read()
     except FileNotFoundError:
-        raise CorruptDataError(f"{file}, a value of a table, is missing; restore or replay it") from None
+        raise CorruptDataError(f"{path}, a value of a table, is missing; restore or replay it") from None
     if sha256(data).hexdigest() != digest:
-        raise CorruptDataError(f"{file}, a value of a table, has another hash than its name; restore or replay it")
+        raise CorruptDataError(f"{path}, a value of a table, has another hash than its name; restore or replay it")
+    return data
+
+
+def _value(data: bytes, kind: str) -> Any:
     if kind == "bytes":
         return encode_column([data], ColumnType.TEXT)[0]
     return data.decode() if kind == "text" else json.loads(data)
