@@ -33,8 +33,9 @@ test-on-%:
 		echo "CPython $* is not on this machine: its fast tests are left out"; \
 	fi
 
+# LONG names some of the long tests.
 test-long: $(VENV)/.test
-	HYPOTHESIS_PROFILE=long $(VENV)/bin/$(PYTEST) -m long --exitfirst
+	HYPOTHESIS_PROFILE=long $(VENV)/bin/$(PYTEST) -m long --exitfirst $(LONG)
 
 # Any number of schedules of the simulation; SEED=n runs one again.
 simulate: $(VENV)/.test
