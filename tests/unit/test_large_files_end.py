@@ -1,6 +1,7 @@
 """What becomes of files that are being copied when the process ends, seen from within."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -52,12 +53,16 @@ def test_a_child_lets_go_of_what_its_parent_copies_and_waits_to_copy(
     """Their descriptors are closed; the unfinished files stay for the parent."""
     before = descriptors()
     with held(monkeypatch):
-        for name in ("first", "second"):
-            copies.add(large_file(tmp_path, name), "run", "path", ORIGIN)
+        files = [large_file(tmp_path, name) for name in ("first", "second")]
+        opened = [descriptor for file in files for descriptor in file.descriptors]
+        for file in files:
+            copies.add(file, "run", "path", ORIGIN)
+        while copies._current is None:  # between taking a file and saying so there is nothing to see
+            time.sleep(0.001)
         child = os.fork()
         if not child:
             copies.abandon()
-            os._exit(descriptors() != before)
+            os._exit(any(os.path.exists(f"/proc/self/fd/{descriptor}") for descriptor in opened))  # noqa: PTH110
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         assert len(list((tmp_path / "staging" / "tmp").iterdir())) == 2
         copies.stop()
