@@ -255,8 +255,9 @@ def test_a_file_in_place_of_a_runs_directory_stops_nobody(tmp_path: Path, capsys
     assert invoke(capsys, "verify", pipeline.store).code == 0
 
 
+@pytest.mark.long
 def test_hostile_events_need_bounded_memory(tmp_path: Path) -> None:
-    """Events of some MiB that unfold into very many values, within 1.5 GiB of address space."""
+    """Events of some MiB that unfold into very many values, within 3 GiB of address space, threads and their stacks included."""
     pipeline = Pipeline(tmp_path)
     rng = random.Random(0)
     prefix = b"\x95\x09\xd9\x20" + RUN.encode() + b"\xa1t"
@@ -270,7 +271,7 @@ def test_hostile_events_need_bounded_memory(tmp_path: Path) -> None:
     records: list[tuple[int, int, Any]] = [(seq, TIME + seq, body) for seq, body in enumerate(bodies)]
     write_journal(pipeline.queue, [*records, (len(bodies), TIME, BYSTANDER)])
     program = (
-        "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (1536 << 20,) * 2);"
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (3 << 30,) * 2);"
         "from runstream_sink.cli.app import run; sys.exit(run(['sink', '--once']))"
     )
     done = subprocess.run(
