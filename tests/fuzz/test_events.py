@@ -257,7 +257,7 @@ def test_a_file_in_place_of_a_runs_directory_stops_nobody(tmp_path: Path, capsys
 
 @pytest.mark.long
 def test_hostile_events_need_bounded_memory(tmp_path: Path) -> None:
-    """Events of some MiB that unfold into very many values, within 3 GiB of address space, threads and their stacks included."""
+    """Events of some MiB that unfold into very many values, within 3 GiB of address space, stacks included."""
     pipeline = Pipeline(tmp_path)
     rng = random.Random(0)
     prefix = b"\x95\x09\xd9\x20" + RUN.encode() + b"\xa1t"
