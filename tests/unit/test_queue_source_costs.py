@@ -1,21 +1,15 @@
 """What reading a queue asks of the disk: listings, open files, syncs."""
 
 import os
-import struct
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from zlib import crc32
 
 import pytest
 
 from runstream.journal import Journal
-from runstream_schemas.segment import pack_header, pack_record, record_seed, segment_name
 from runstream_sink.queue_source import APPLIED_ENTIRELY, QueueSource, parse_position
-from runstream_sink.source import Delivery
 from support.journals import FaultyFilesystem, make_journal
-
-LIMIT = 8 << 20
-TIME = 1_795_496_400_000_000_000
+from support.queues import LIMIT, dead_journal, events, read_on
 
 
 @pytest.fixture
@@ -34,36 +28,6 @@ def journals(tmp_path: Path) -> Iterator[list[Journal]]:
     yield made
     for journal in made:
         journal.close()
-
-
-def events(delivery: Delivery) -> dict[bytes, list[bytes]]:
-    """Bodies by producer."""
-    found: dict[bytes, list[bytes]] = {}
-    for batch in delivery.batches:
-        found.setdefault(batch.producer_id, []).extend(record.body for record in batch.records)
-    return found
-
-
-async def read_on(source: QueueSource, limit: int = LIMIT) -> list[Delivery]:
-    """Read, and acknowledge, until nothing comes any more."""
-    deliveries = []
-    while delivery := await source.read(limit):
-        deliveries.append(delivery)
-        await source.committed(delivery)
-    return deliveries
-
-
-def dead_journal(queue: Path, number: int, *bodies: bytes, version: int = 1) -> Path:
-    """A journal whose process was killed, in one segment."""
-    producer = number.to_bytes(16, "big")
-    path = queue / "journals" / producer.hex()
-    path.mkdir(parents=True)
-    page = bytearray(pack_header(producer, 0, 65_536, TIME))
-    struct.pack_into("<I", page, 12, version)
-    struct.pack_into("<I", page, 8, crc32(page[12:56]))
-    records = b"".join(pack_record(seq, TIME + seq, body, record_seed(producer)) for seq, body in enumerate(bodies))
-    (path / segment_name(0)).write_bytes((bytes(page) + records).ljust(65_536, b"\0"))
-    return path
 
 
 async def test_a_journal_that_comes_right_after_the_last_look_is_found(source: QueueSource, tmp_path: Path) -> None:
