@@ -17,8 +17,10 @@ __all__ = [
     "FaultyBuffer",
     "FaultyFilesystem",
     "Killed",
+    "bodies",
     "chunks",
     "copy_reader",
+    "drops",
     "journal_path",
     "make_journal",
     "read_all",
@@ -210,3 +212,18 @@ def copy_reader(reader: JournalReader) -> JournalReader:
     """Another reader at the same position; the first is closed."""
     reader.close()
     return JournalReader(reader.path, reader.position)
+
+
+def bodies(records: list[Record]) -> list[bytes]:
+    """What was logged."""
+    return [record.body for record in records]
+
+
+def drops(path: Path) -> dict[tuple[int, str], int]:
+    """What a reader is told of drops."""
+    reader = JournalReader(path)
+    told: dict[tuple[int, str], int] = {}
+    for chunk in chunks(reader):
+        told |= chunk.drops
+    reader.close()
+    return told

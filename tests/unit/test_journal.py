@@ -8,8 +8,8 @@ import pytest
 
 from runstream.journal import Clock, Journal
 from runstream_schemas.reader import JournalReader, has_writer
-from runstream_schemas.segment import HEADER_SIZE, MAX_BODY, Hole, Record, unpack_header
-from support.journals import Abort, FaultyFilesystem, chunks, journal_path, make_journal, read_all
+from runstream_schemas.segment import HEADER_SIZE, MAX_BODY, Hole, unpack_header
+from support.journals import Abort, FaultyFilesystem, bodies, drops, journal_path, make_journal, read_all
 
 
 @pytest.fixture
@@ -25,21 +25,6 @@ def journal(tmp_path: Path, disk: FaultyFilesystem) -> Iterator[Journal]:
     yield one
     disk.calm()
     one.close()
-
-
-def bodies(records: list[Record]) -> list[bytes]:
-    """What was logged."""
-    return [record.body for record in records]
-
-
-def drops(path: Path) -> dict[tuple[int, str], int]:
-    """What a reader is told of drops."""
-    reader = JournalReader(path)
-    told: dict[tuple[int, str], int] = {}
-    for chunk in chunks(reader):
-        told |= chunk.drops
-    reader.close()
-    return told
 
 
 def test_what_is_appended_is_read_at_once(journal: Journal, tmp_path: Path) -> None:

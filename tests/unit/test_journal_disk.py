@@ -10,8 +10,7 @@ import pytest
 from runstream.filesystem import Buffer, Filesystem
 from runstream.journal import Journal
 from runstream_schemas.reader import JournalReader, journal_names
-from runstream_schemas.segment import Record
-from support.journals import Abort, FaultyFilesystem, chunks, journal_path, make_journal, read_all
+from support.journals import Abort, FaultyFilesystem, bodies, journal_path, make_journal, read_all
 
 
 @pytest.fixture
@@ -27,21 +26,6 @@ def journal(tmp_path: Path, disk: FaultyFilesystem) -> Iterator[Journal]:
     yield one
     disk.calm()
     one.close()
-
-
-def bodies(records: list[Record]) -> list[bytes]:
-    """What was logged."""
-    return [record.body for record in records]
-
-
-def drops(path: Path) -> dict[tuple[int, str], int]:
-    """What a reader is told of drops."""
-    reader = JournalReader(path)
-    told: dict[tuple[int, str], int] = {}
-    for chunk in chunks(reader):
-        told |= chunk.drops
-    reader.close()
-    return told
 
 
 def test_a_refusal_is_not_tried_again_at_every_call(journal: Journal, disk: FaultyFilesystem) -> None:

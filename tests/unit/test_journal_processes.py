@@ -17,9 +17,8 @@ import pytest
 from runstream.journal import Journal
 from runstream.keeper import Keeper
 from runstream_schemas.reader import JournalReader, has_writer, journal_names
-from runstream_schemas.segment import Record
 from support.environment import unmeasured
-from support.journals import FaultyFilesystem, chunks, journal_path, make_journal, read_all
+from support.journals import FaultyFilesystem, bodies, drops, journal_path, make_journal, read_all
 
 
 @pytest.fixture
@@ -35,21 +34,6 @@ def journal(tmp_path: Path, disk: FaultyFilesystem) -> Iterator[Journal]:
     yield one
     disk.calm()
     one.close()
-
-
-def bodies(records: list[Record]) -> list[bytes]:
-    """What was logged."""
-    return [record.body for record in records]
-
-
-def drops(path: Path) -> dict[tuple[int, str], int]:
-    """What a reader is told of drops."""
-    reader = JournalReader(path)
-    told: dict[tuple[int, str], int] = {}
-    for chunk in chunks(reader):
-        told |= chunk.drops
-    reader.close()
-    return told
 
 
 STRICT = """
