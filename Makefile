@@ -68,10 +68,10 @@ LOCK := .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 
 SINK := pyproject.toml --extra sink --group build
 
 lock: .venv-lock/.lock
-	$(LOCK) $(SINK) --extra demo --group test -o requirements/test.txt
+	$(LOCK) $(SINK) --extra kafka --extra demo --group test -o requirements/test.txt
 	$(LOCK) $(SINK) --extra demo -c requirements/test.txt -o requirements/demo.txt
 	$(LOCK) --group lint -c requirements/test.txt -o requirements/lint.txt
-	$(LOCK) $(SINK) --group bench -o requirements/bench.txt
+	$(LOCK) $(SINK) --extra kafka --group bench -o requirements/bench.txt
 	$(LOCK) --group lock -o requirements/lock.txt
 
 clean:
