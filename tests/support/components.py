@@ -2,18 +2,35 @@
 
 import os
 import shutil
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-__all__ = ["real_component"]
+__all__ = ["KAFKA", "TOXIPROXY", "cache", "cached_component", "real_component"]
+
+KAFKA = "kafka-4.4.0"
+TOXIPROXY = "toxiproxy-2.5.0"
+
+
+def cache() -> Path:
+    """Where .ci/install-components puts what is no package of the distribution's."""
+    return Path(os.environ.get("RUNSTREAM_CACHE") or Path.home() / ".cache" / "runstream")
 
 
 def real_component(program: str) -> str:
     """Return the path of a program; where it is missing, end the test that asks."""
-    path = shutil.which(program)
-    if path is not None:
-        return path
-    reason = f"{program} is not installed: this behaviour was not tested"
+    return shutil.which(program) or _missing(program)
+
+
+def cached_component(name: str) -> Path:
+    """Return a directory of the cache, such as KAFKA; where it is missing, end the test that asks."""
+    path = cache() / name
+    return path if path.is_dir() else _missing(name)
+
+
+def _missing(name: str) -> NoReturn:
+    reason = f"{name} is not installed: this behaviour was not tested"
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)

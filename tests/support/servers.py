@@ -1,0 +1,78 @@
+"""Server processes that do not outlive the tests."""
+
+import contextlib
+import os
+import signal
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from support.components import real_component
+
+__all__ = ["Server"]
+
+# A server is killed when the thread that started it ends, as all threads do when this process is killed.  So one thread
+# starts them all and lives as long as the process.
+_STARTER = ThreadPoolExecutor(1, "server-starter")
+
+
+class Server:
+    """One program, started any number of times; its output is appended to a file."""
+
+    def __init__(self, command: list[str], log: Path) -> None:
+        self.command = command
+        self.log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Of the process that was started last."""
+        assert self._process is not None, "it was never started"
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a process, be it paused or not."""
+        return self._process is not None and self._process.poll() is None
+
+    def launch(self, *extra: str) -> None:
+        """Start it, with further arguments, and do not wait until it serves."""
+        assert not self.running, "it runs already"
+        guarded = [real_component("setpriv"), "--pdeathsig", "KILL", "--", *self.command, *extra]
+        with self.log.open("ab") as output:
+            starting = _STARTER.submit(
+                subprocess.Popen,
+                guarded,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for the tests, which then stop it
+            )
+            self._process = starting.result()
+
+    def kill(self) -> None:
+        """As by `kill -9`; also where it is paused or gone."""
+        self._end(signal.SIGKILL)
+
+    def terminate(self, timeout: float = 60) -> None:
+        """Ask it to stop; kill it when it has not stopped in time."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._end(signal.SIGTERM, timeout)
+        self.kill()
+
+    def pause(self) -> None:
+        """Stop it where it is (SIGSTOP): its connections stay, and nobody answers."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on (SIGCONT); also where it was not paused."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def tail(self, size: int = 3_000) -> str:
+        """The end of its output."""
+        return self.log.read_bytes()[-size:].decode(errors="replace") if self.log.exists() else ""
+
+    def _end(self, number: int, timeout: float | None = None) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+            self._process.wait(timeout)
