@@ -192,7 +192,7 @@ class Client:
 
     def staging(self, *, sync: bool = True) -> Staging:
         """Where artifact bytes go before the sink takes them; with ``sync`` each is on the disk before its event."""
-        return Staging(self.config.queue / "staging", sync=sync)
+        return Staging(self.config.staging, sync=sync)
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until every event so far, and every file, is on the disk; False after ``timeout`` s or a failure."""

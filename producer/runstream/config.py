@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 from runstream_schemas.errors import InvalidInputError
 from runstream_schemas.settings import ARTIFACTS, JOURNAL_DIR, STORE, STREAM, Setting
+from runstream_schemas.streams import KafkaStream, Stream, journal_directory, parse_stream
 
 __all__ = ["PRODUCER_SETTINGS", "Config", "resolve"]
 
@@ -42,11 +43,18 @@ SAMPLE_BY = Setting("sample_by", "run", "What the sample is made of: whole runs,
 SAMPLE_KEY = Setting(
     "sample_key", "", "The column that decides whether a row is in the sample by row. Empty: all of the row."
 )
+SHIPPER = Setting(
+    "shipper",
+    "auto",
+    "Who ships the journals to Kafka: a process that the first program starts, or one that you run (runstream ship).",
+    choices=("auto", "external"),
+)
 EXPERIMENT = Setting("experiment", "", "The experiment of runs for which the program sets none. Empty: Default.")
 
 PRODUCER_SETTINGS: Final = (
     STREAM,
     JOURNAL_DIR,
+    SHIPPER,
     JOURNAL_QUOTA,
     POLICY,
     BLOCK_TIMEOUT,
@@ -66,8 +74,12 @@ PRODUCER_SETTINGS: Final = (
 class Config(NamedTuple):
     """The settings that hold for this process."""
 
+    stream: Stream
     queue: Path
-    """The queue directory: ``journals``, ``staging`` and ``consumers`` lie in it."""
+    """The queue directory, or the journal directory of a stream in Kafka: ``journals`` and ``consumers`` lie in it."""
+    staging: Path
+    """Where bytes of artifacts go: where the sink reaches them, or, with Kafka, else to where they are shipped from."""
+    shipper: str
     journal_quota: int
     policy: str
     block_timeout: float
@@ -87,6 +99,7 @@ def resolve(
     *,
     stream: str | None = None,
     journal_dir: str | None = None,
+    shipper: str | None = None,
     journal_quota: int | str | None = None,
     policy: str | None = None,
     block_timeout: float | None = None,
@@ -103,9 +116,10 @@ def resolve(
 ) -> Config:
     """Settings from arguments, environment and defaults.  Raises `InvalidInputError` naming what is wrong.
 
-    ``journal_dir`` has no meaning for a queue, whose journals lie in the queue directory.
+    ``journal_dir`` and ``shipper`` have no meaning for a queue, whose journals lie in the queue directory.
     """
-    del journal_dir
+    target = parse_stream(STREAM.get(stream))
+    queue = _directory_of(target, JOURNAL_DIR.get(journal_dir))
     size = SEGMENT_SIZE.get(segment_size)
     if size < _LEAST_SEGMENT:
         raise InvalidInputError(f"segment_size is {size} bytes; it must be at least {_LEAST_SEGMENT}")
@@ -116,7 +130,10 @@ def resolve(
     if claims < _LEAST_CLAIM:
         raise InvalidInputError(f"claim_size is {claims} bytes; it must be at least {_LEAST_CLAIM}")
     return Config(
-        queue=queue_directory(STREAM.get(stream)),
+        stream=target,
+        queue=queue,
+        staging=_staging(target, queue, ARTIFACTS.get(artifacts)),
+        shipper=SHIPPER.get(shipper),
         journal_quota=JOURNAL_QUOTA.get(journal_quota),
         policy=POLICY.get(policy),
         block_timeout=BLOCK_TIMEOUT.get(block_timeout),
@@ -133,22 +150,15 @@ def resolve(
     )
 
 
-def queue_directory(stream: str) -> Path:
-    """The directory of a ``queue:DIR`` stream, made absolute, so that a later chdir does not move it."""
-    scheme, _, rest = stream.partition(":")
-    if scheme != "queue" or not rest:
-        raise InvalidInputError(f"the stream {stream!r} is none that this version writes to; use queue:DIR")
-    if not _is_file_name(rest):
-        raise InvalidInputError(f"the stream {stream!r} names no directory that can exist")
-    return _absolute(rest)
+def _directory_of(stream: Stream, journal_dir: str) -> Path:
+    """Where this process's journals lie."""
+    return journal_directory(stream, _absolute(journal_dir)) if isinstance(stream, KafkaStream) else stream.directory
 
 
-def _is_file_name(text: str) -> bool:
-    """Whether the operating system could take it as a path."""
-    try:
-        return b"\0" not in os.fsencode(text)
-    except UnicodeEncodeError:
-        return False
+def _staging(stream: Stream, queue: Path, artifacts: str) -> Path:
+    """Where the sink looks for bytes, if it is known; else the place from which they are shipped."""
+    reached = isinstance(stream, KafkaStream) and artifacts and "://" not in artifacts
+    return _absolute(artifacts) / ".staging" if reached else queue / "staging"
 
 
 def _artifact_root(artifacts: str, store: str) -> str:

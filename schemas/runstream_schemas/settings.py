@@ -36,6 +36,8 @@ class Setting(Generic[T]):
     unit: str = ""
     """``bytes`` (accepts 10GiB), ``seconds`` or nothing."""
     choices: tuple[str, ...] = ()
+    secret: bool = False
+    """Whether the value is shown to nobody, not even where it is refused."""
 
     @property
     def variable(self) -> str:
@@ -58,14 +60,15 @@ class Setting(Generic[T]):
 
     def _parse(self, value: Any, place: str) -> T:
         kind = type(self.default)
+        shown = "not shown here" if self.secret else f"{value!r:.100}"
         try:
             parsed = parse_size(value) if self.unit == "bytes" else kind(value)
         except (ValueError, TypeError):
-            raise InvalidInputError(f"{place} is {value!r:.100}; it must be {self.unit or kind.__name__}") from None
+            raise InvalidInputError(f"{place} is {shown}; it must be {self.unit or kind.__name__}") from None
         if self.choices and parsed not in self.choices:
-            raise InvalidInputError(f"{place} is {value!r:.100}; it must be one of {', '.join(self.choices)}")
+            raise InvalidInputError(f"{place} is {shown}; it must be one of {', '.join(self.choices)}")
         if isinstance(parsed, int | float) and not parsed >= 0:
-            raise InvalidInputError(f"{place} is {value!r:.100}; it must not be negative")
+            raise InvalidInputError(f"{place} is {shown}; it must not be negative")
         return parsed  # type: ignore[return-value]
 
 
@@ -90,5 +93,9 @@ STORE = Setting(
     "Where the sink keeps what it made of the events: DIR, sqlite:///FILE or postgresql://...",
 )
 ARTIFACTS = Setting("artifacts", "", "Where artifacts lie: DIR or s3://BUCKET/PREFIX. Empty: STORE/artifacts.")
-JOURNAL_DIR = Setting("journal_dir", "./runstream-data/journal", "Where journals lie when the stream is Kafka.")
+JOURNAL_DIR = Setting(
+    "journal_dir",
+    "./runstream-data/journal",
+    "Where journals lie when the stream is Kafka, each stream's in a directory of its own.",
+)
 URL = Setting("url", "", "The sink's HTTP address, for reads from a program without the store.")

@@ -5,9 +5,10 @@ from typing import Final, NamedTuple
 
 from runstream_schemas.errors import InvalidInputError
 from runstream_schemas.settings import ARTIFACTS, STORE, STREAM, Setting
+from runstream_schemas.streams import QueueStream, Stream, parse_stream
 from runstream_sink.location import StoreLocation
 
-__all__ = ["SINK_SETTINGS", "Options", "resolve", "stream_directory"]
+__all__ = ["SINK_SETTINGS", "Options", "resolve"]
 
 RETENTION_AGE = Setting(
     "retention_age", 7 * 86400.0, "How long applied events stay in the queue directory, for replays.", unit="seconds"
@@ -34,7 +35,7 @@ SINK_SETTINGS: Final = (STREAM, STORE, ARTIFACTS, RETENTION_AGE, RETENTION_SIZE,
 class Options(NamedTuple):
     """The settings that hold for one sink process."""
 
-    queue: Path
+    stream: Stream
     store: StoreLocation
     artifacts: Path
     retention_age: float
@@ -42,12 +43,24 @@ class Options(NamedTuple):
     log_level: str
     log_format: str
 
+    @property
+    def queue(self) -> Path:
+        """The queue directory.  Raises `InvalidInputError` if the stream is none."""
+        if isinstance(self.stream, QueueStream):
+            return self.stream.directory
+        raise InvalidInputError(f"the stream {self.stream} is in Kafka; here only a queue directory will do, queue:DIR")
+
+    @property
+    def staging(self) -> Path:
+        """Where bytes of artifacts wait until they are published."""
+        return self.queue / "staging" if isinstance(self.stream, QueueStream) else self.artifacts / ".staging"
+
 
 def resolve(*, stream: str | None = None, store: str | None = None, artifacts: str | None = None) -> Options:
     """Settings from arguments, environment and defaults.  Raises `InvalidInputError` naming what is wrong."""
     location = StoreLocation.parse(STORE.get(store))
     return Options(
-        queue=stream_directory(STREAM.get(stream)),
+        stream=parse_stream(STREAM.get(stream)),
         store=location,
         artifacts=_artifact_directory(ARTIFACTS.get(artifacts), location),
         retention_age=RETENTION_AGE.get(),
@@ -55,14 +68,6 @@ def resolve(*, stream: str | None = None, store: str | None = None, artifacts: s
         log_level=LOG_LEVEL.get(),
         log_format=LOG_FORMAT.get(),
     )
-
-
-def stream_directory(stream: str) -> Path:
-    """The directory of a ``queue:DIR`` stream."""
-    scheme, _, rest = stream.partition(":")
-    if scheme != "queue" or not rest:
-        raise InvalidInputError(f"the stream {stream!r} is none that this version reads; use queue:DIR")
-    return Path(rest).expanduser().absolute()
 
 
 def _artifact_directory(artifacts: str, location: StoreLocation) -> Path:

@@ -88,7 +88,7 @@ class Pipeline:
     def replay(self, name: str) -> tuple[str, Replayed]:
         """Replay the queue into a fresh store; its digest, and what the replay says."""
         fresh = Pipeline(self.root / name)
-        options = fresh.options._replace(queue=self.queue)
+        options = fresh.options._replace(stream=self.options.stream)
         replayed = asyncio.run(replay(options, lambda _: None))
         return fresh.digest(), replayed
 

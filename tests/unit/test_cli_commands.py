@@ -164,7 +164,7 @@ def test_verify_checks_an_empty_store(pipeline: Pipeline, capsys: Capture) -> No
         (["digest", "no-such-store"], 3, "there is no store at no-such-store"),
         (["digest", "postgres:nonsense://x"], 2, "must be a directory or sqlite:///FILE"),
         (["status", "--stream", "queue:no-such-queue"], 3, "no queue directory"),
-        (["status", "--stream", "carrier-pigeon:x"], 2, "use queue:DIR"),
+        (["status", "--stream", "carrier-pigeon:x"], 2, "use queue:DIR or kafka"),
         (["sink", "--artifacts", "s3://bucket"], 2, "not supported by this version"),
         (["sink", "--nonsense"], 2, "No such option"),
         (["nonsense"], 2, "No such command"),

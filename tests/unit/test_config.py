@@ -6,6 +6,7 @@ import pytest
 
 from runstream import config
 from runstream_schemas.errors import InvalidInputError
+from runstream_schemas.streams import KafkaStream, journal_directory
 from runstream_sink.config import resolve as resolve_sink
 
 
@@ -23,10 +24,44 @@ def test_the_defaults_are_those_of_the_contract(monkeypatch: pytest.MonkeyPatch,
 )
 def test_producer_and_sink_mean_the_same_directory(stream: str) -> None:
     """Whatever the stream's text looks like."""
-    if stream.startswith("queue:~nobody"):
-        assert config.resolve(stream=stream).queue.is_absolute()
-    else:
-        assert config.resolve(stream=stream).queue == resolve_sink(stream=stream).queue
+    found = config.resolve(stream=stream)
+    assert found.queue == resolve_sink(stream=stream).queue
+    assert found.queue.is_absolute()
+    assert found.staging == found.queue / "staging" == resolve_sink(stream=stream).staging
+
+
+KAFKA = "kafka://b:9092,a/events"
+
+
+def test_a_program_that_streams_to_kafka_journals_in_a_directory_of_that_stream(tmp_path: Path) -> None:
+    """Bytes of artifacts lie beside the journals, from where they are shipped."""
+    found = config.resolve(stream=KAFKA, journal_dir=str(tmp_path))
+    assert str(found.stream) == "kafka://b:9092,a:9092/events"
+    assert found.queue == journal_directory(KafkaStream(("a:9092", "b:9092"), "events"), tmp_path)
+    assert found.staging == found.queue / "staging"
+    assert found.shipper == "auto"
+
+
+def test_journals_lie_below_where_the_program_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """By default, and without any of the settings of a queue."""
+    monkeypatch.chdir(tmp_path)
+    assert config.resolve(stream=KAFKA, shipper="external").queue.parent == tmp_path / "runstream-data" / "journal"
+
+
+def test_with_kafka_artifacts_that_both_sides_reach_are_staged_there(tmp_path: Path) -> None:
+    """Where RUNSTREAM_ARTIFACTS is set; in an object store nothing is staged."""
+    found = config.resolve(stream=KAFKA, artifacts=str(tmp_path))
+    assert found.staging == tmp_path / ".staging" == resolve_sink(stream=KAFKA, artifacts=str(tmp_path)).staging
+    shipped = config.resolve(stream=KAFKA, artifacts="s3://bucket/prefix")
+    assert shipped.staging == shipped.queue / "staging"
+
+
+def test_a_sink_of_a_stream_in_kafka_has_no_queue_directory() -> None:
+    """What needs one is told so, with the stream's name; bytes wait among the artifacts."""
+    found = resolve_sink(stream=KAFKA, store="/s")
+    assert found.staging == Path("/s/artifacts/.staging")
+    with pytest.raises(InvalidInputError, match=r"kafka://b:9092,a:9092/events is in Kafka"):
+        _ = found.queue
 
 
 def test_a_later_chdir_does_not_move_the_queue(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -54,7 +89,8 @@ def test_the_place_of_artifacts_follows_from_store_or_setting(store: str, artifa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"stream": "kafka://host/topic"}, "use queue:DIR"),
+        ({"stream": "kafka://host"}, "names no topic"),
+        ({"shipper": "nobody"}, "auto, external"),
         ({"stream": "queue:"}, "use queue:DIR"),
         ({"stream": "queue:a\0b"}, "names no directory"),
         ({"stream": "queue:\ud800"}, "names no directory"),

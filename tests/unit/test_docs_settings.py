@@ -5,17 +5,22 @@ from pathlib import Path
 from typing import Any
 
 from runstream.config import PRODUCER_SETTINGS
+from runstream_schemas.kafka_settings import CONNECTION_SETTINGS, KAFKA_SETTINGS, SHIPPING_SETTINGS
 from runstream_schemas.settings import Setting, parse_size
 from runstream_sink.config import SINK_SETTINGS
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "settings.md"
-ALL: tuple[Setting[Any], ...] = tuple(dict.fromkeys((*PRODUCER_SETTINGS, *SINK_SETTINGS)))
+ALL: tuple[Setting[Any], ...] = tuple(dict.fromkeys((*PRODUCER_SETTINGS, *SINK_SETTINGS, *KAFKA_SETTINGS)))
 UNITS = {"GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10}
 
 
 def _readers(setting: Setting[Any]) -> str:
-    sides = {"programs": PRODUCER_SETTINGS, "sink": SINK_SETTINGS}
+    sides = {
+        "programs": PRODUCER_SETTINGS,
+        "shipper": KAFKA_SETTINGS,
+        "sink": (*SINK_SETTINGS, *CONNECTION_SETTINGS),
+    }
     return ", ".join(side for side, settings in sides.items() if setting in settings)
 
 
@@ -46,6 +51,12 @@ def test_sizes_in_the_documents_table_are_values_that_settings_accept() -> None:
     """Who copies a default from the page sets the default."""
     sizes = [setting for setting in ALL if setting.unit == "bytes"]
     assert [parse_size(_default(setting).strip("`")) for setting in sizes] == [setting.default for setting in sizes]
+
+
+def test_only_the_shipper_reads_how_a_topic_is_made_and_filled() -> None:
+    """Of the settings of Kafka, those of the connection hold for both sides."""
+    assert {_readers(setting) for setting in CONNECTION_SETTINGS} == {"shipper, sink"}
+    assert {_readers(setting) for setting in SHIPPING_SETTINGS} == {"shipper"}
 
 
 def test_every_variable_that_a_document_or_the_service_unit_names_is_a_setting() -> None:

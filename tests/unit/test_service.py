@@ -14,6 +14,7 @@ import runstream
 from runstream_schemas.errors import EnvironmentUnavailableError, StoreInUseError
 from runstream_schemas.reader import journal_names
 from runstream_schemas.segment import segment_name
+from runstream_schemas.streams import QueueStream
 from runstream_sink import query, service
 from runstream_sink.consumer import Progress
 from runstream_sink.queue_source import QueueSource
@@ -104,7 +105,7 @@ def test_a_replay_gives_an_equal_store_and_reports_its_progress(pipeline: Pipeli
     before = sorted(path for path in pipeline.queue.rglob("*"))
     fresh = Pipeline(pipeline.root / "fresh")
     seen: list[int] = []
-    options = fresh.options._replace(queue=pipeline.queue)
+    options = fresh.options._replace(stream=pipeline.options.stream)
     replayed = asyncio.run(replay(options, lambda progress: seen.append(progress.events)))
     assert seen[-1] == replayed.progress.events > 100
     assert (replayed.missing, replayed.removed) == ([], [])
@@ -192,6 +193,6 @@ def test_a_moved_queue_is_still_the_same_stream(pipeline: Pipeline) -> None:
     pipeline.drain()
     moved = pipeline.root / "moved"
     shutil.move(pipeline.queue, moved)
-    progress = asyncio.run(run_sink(pipeline.options._replace(queue=moved), once=True))
+    progress = asyncio.run(run_sink(pipeline.options._replace(stream=QueueStream(moved)), once=True))
     assert progress.events == 0
     assert len(pipeline.ask(query.metric_history, run_id, "m")) == 10

@@ -115,7 +115,7 @@ async def _retry(options: Options, numbers: list[int] | None) -> list[Any]:
         store = SqliteStore(options.store)
         await store.open()
         try:
-            artifacts = LocalArtifacts(options.artifacts, options.queue / "staging")
+            artifacts = LocalArtifacts(options.artifacts, options.staging)
             return list(await apply_again(store, reader, artifacts, options.artifacts, numbers))
         finally:
             await store.close()

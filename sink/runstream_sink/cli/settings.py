@@ -1,26 +1,33 @@
 """``runstream config``: every setting, its value and where it came from.
 
 Settings are found by the entry points of the group ``runstream.settings``, each of which names a sequence of
-`Setting`: the producer's too, whose package the sink does not import.
+`Setting`: the producer's too, whose package the sink does not import.  Secrets are not shown.
 """
 
 from importlib.metadata import entry_points
 from typing import Any, Final
 
 from runstream_schemas.errors import InvalidInputError
+from runstream_schemas.kafka_settings import KAFKA_SETTINGS
 from runstream_schemas.settings import Setting
+from runstream_schemas.streams import hide_password
 from runstream_sink.cli import output
 from runstream_sink.cli.exits import Exit
 from runstream_sink.cli.options import JsonOption
 from runstream_sink.config import SINK_SETTINGS
 
-__all__ = ["GROUP", "config"]
+__all__ = ["GROUP", "HIDDEN", "config"]
 
 GROUP: Final = "runstream.settings"
+HIDDEN: Final = "(set)"
+"""Stands for a secret's value."""
 
 
 def config(json: JsonOption = False) -> int:
-    """Show every setting, its value and where it came from.  A bad value is shown, and the exit code is then 2."""
+    """Show every setting, its value and where it came from; of a password only whether it is set.
+
+    A bad value is shown, and the exit code is then 2.
+    """
     shown = [_shown(setting) for setting in _settings()]
     if json:
         output.print_json(shown)
@@ -35,7 +42,7 @@ def config(json: JsonOption = False) -> int:
 
 def _settings() -> list[Setting[Any]]:
     """Each setting once, by its name."""
-    found = {setting.name: setting for setting in SINK_SETTINGS}
+    found = {setting.name: setting for setting in (*SINK_SETTINGS, *KAFKA_SETTINGS)}
     for entry in entry_points(group=GROUP):
         found |= {setting.name: setting for setting in entry.load()}
     return [found[name] for name in sorted(found)]
@@ -50,13 +57,20 @@ def _shown(setting: Setting[Any]) -> dict[str, Any]:
     return {
         "name": setting.name,
         "variable": setting.variable,
-        "value": value,
+        "value": _public(setting, value),
         "origin": origin,
         "unit": setting.unit,
         "default": setting.default,
         "help": setting.help,
         "error": error,
     }
+
+
+def _public(setting: Setting[Any], value: Any) -> Any:
+    """A value as it may be shown to anybody."""
+    if setting.secret:
+        return HIDDEN if value else value
+    return hide_password(value) if isinstance(value, str) else value
 
 
 def _text(item: dict[str, Any]) -> str:
