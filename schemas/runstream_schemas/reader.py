@@ -14,6 +14,7 @@ import os
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from runstream_schemas.directories import sync_directory
 from runstream_schemas.errors import CorruptDataError, UnsupportedFormatError
 from runstream_schemas.scanning import Extent, Scan, scan
 from runstream_schemas.segment import (
@@ -55,7 +56,7 @@ class Chunk(NamedTuple):
     drops: dict[tuple[int, str], int]
     """By (segment, reason): events that the writer dropped, where the count is not 0 and was not told before."""
     late: bool = False
-    """The next event was emitted after what the reader was to stop at."""
+    """The journal is living, and its next event was emitted after what the reader was to stop at."""
 
 
 def journal_names(journals: Path) -> list[str]:
@@ -97,14 +98,6 @@ def _is_held(lock: int) -> bool:
     return False
 
 
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _is_journal_name(name: str) -> bool:
     return len(name) == 32 and set(name) <= set("0123456789abcdef")
 
@@ -113,7 +106,11 @@ class JournalReader:
     """Follows one journal.  Not thread-safe; blocking, to be called off the event loop."""
 
     def __init__(self, path: Path, position: Position | None = None, until: int | None = None) -> None:
-        """With ``until`` (nanoseconds since the epoch) it stops before the first event that was emitted later."""
+        """With ``until`` (nanoseconds since the epoch) it stops before the first event that was emitted later.
+
+        That holds while the journal is living.  A dead one cannot grow, and is read to its end: its clock may have
+        been ahead.
+        """
         self.path = path
         self.until = until
         self.producer_id = bytes.fromhex(path.name)
@@ -160,7 +157,7 @@ class JournalReader:
         if self._descriptor < 0 or not self._unsynced:
             return
         if self._new_name:
-            _sync_directory(self.path)
+            sync_directory(self.path)
             self._new_name = False
         os.fdatasync(self._descriptor)
         self._unsynced = False
@@ -171,6 +168,11 @@ class JournalReader:
             os.close(self._lock)
             self._lock = -1
         self._close_segment()
+
+    @property
+    def untrimmed(self) -> bool:
+        """Whether there is anything to `trim`."""
+        return bool(self._unused)
 
     def trim(self) -> None:
         """Give back the room that a dead writer had preallocated and not used, as far as this reader came through it.
@@ -218,17 +220,17 @@ class JournalReader:
         size = os.fstat(self._descriptor).st_size
         end = header.end if header else 0
         extent = Extent(min(end, size) if end else size, end, bool(end) or not living)
-        found = self._scan(extent, limit)
+        found = self._scan(extent, limit, self.until if living else None)
         self._unsynced |= bool(found.records or found.holes)
         self.position = position._replace(offset=found.offset, next_seq=found.next_seq)
         if found.ended:
             self._leave(header, size)
         return Chunk(found.records, found.holes, self.position, self._news_of_drops(header), found.late)
 
-    def _scan(self, extent: Extent, limit: int) -> Scan:
+    def _scan(self, extent: Extent, limit: int, until: int | None) -> Scan:
         """Look at what comes next, in a window that grows while there is much and shrinks when there is not."""
         start, window = self.position.offset, self._window
-        found = scan(self._pread, start, self.position.next_seq, extent, window, self.until, self._seed)
+        found = scan(self._pread, start, self.position.next_seq, extent, window, until, self._seed)
         full = found.offset - start > window // 2
         self._window = min(window * 2, max(limit, _LEAST_WINDOW)) if full else _LEAST_WINDOW
         return found

@@ -22,6 +22,7 @@ import msgspec
 import structlog
 
 from runstream_schemas.batch import Batch
+from runstream_schemas.delivery import Delivery
 from runstream_schemas.errors import EnvironmentUnavailableError
 from runstream_schemas.events import ArtifactLogged, ArtifactPending, decode_event, encode_event
 from runstream_sink.apply import apply
@@ -31,7 +32,7 @@ from runstream_sink.changes import ARTIFACT_PENDING, ArtifactChange, Changes, De
 from runstream_sink.intervals import IntervalSet
 from runstream_sink.isolation import apply_apart, may_be_of_an_event
 from runstream_sink.placement import Placement
-from runstream_sink.source import Delivery, Source
+from runstream_sink.source import Source
 from runstream_sink.store.protocol import Commit, Store
 from runstream_sink.tables.files import DamagedPartError, recover, write_parts
 from runstream_sink.tables.parts import PART_LIMIT, Appended, Part, TableState, append

@@ -13,6 +13,7 @@ from typing import Final
 from msgspec import Struct
 
 from runstream_schemas.batch import Batch
+from runstream_schemas.delivery import Delivery
 from runstream_schemas.segment import Record
 from runstream_sink.apply import apply
 from runstream_sink.artifacts import ArtifactStore
@@ -20,7 +21,6 @@ from runstream_sink.consumer import Consumer
 from runstream_sink.isolation import may_be_of_an_event
 from runstream_sink.query.operations import get_dead_letter, list_dead_letters
 from runstream_sink.query.records import DeadLetterRecord
-from runstream_sink.source import Delivery
 from runstream_sink.store.protocol import Store, StoreReader
 
 __all__ = ["DAMAGE", "Outcome", "all_dead_letters", "retry"]

@@ -14,13 +14,13 @@ from typing import Final, NamedTuple
 
 import structlog
 
+from runstream_schemas.directories import make_durable, sync_directory
 from runstream_schemas.errors import EnvironmentUnavailableError, InvalidInputError
+from runstream_schemas.retention import free, removed_journals
 from runstream_sink.artifacts import LocalArtifacts
 from runstream_sink.config import Options
 from runstream_sink.consumer import Consumer, Progress
-from runstream_sink.directories import make_durable, sync_directory
 from runstream_sink.queue_source import QueueSource
-from runstream_sink.retention import free, removed_journals
 from runstream_sink.store.protocol import StoreReader
 from runstream_sink.store.sqlite import SqliteStore, open_reader
 

@@ -10,28 +10,24 @@ Guarantees of every source:
 * `committed` may free what every consumer has applied; nothing is freed before.
 """
 
-from dataclasses import dataclass, field
 from typing import Protocol
 
-from runstream_schemas.batch import Batch
+from runstream_schemas.delivery import Delivery
+from runstream_schemas.errors import EnvironmentUnavailableError, RunstreamError
 
-__all__ = ["Delivery", "Source"]
+__all__ = ["ReassignedError", "Source", "StreamReplacedError", "StreamUnavailableError"]
 
 
-@dataclass
-class Delivery:
-    """What one read brought, and where the stream stands after it."""
+class StreamUnavailableError(EnvironmentUnavailableError):
+    """The stream cannot be read now; it may be later, from the positions on that are committed."""
 
-    batches: list[Batch] = field(default_factory=list)
-    positions: dict[str, tuple[str | None, str]] = field(default_factory=dict)
-    """By part: the position before (None at the part's beginning) and after, as opaque text."""
-    losses: dict[tuple[bytes, int, str], int] = field(default_factory=dict)
-    """By (producer_id, segment, reason): events that the producer dropped, so far."""
-    size: int = 0
-    """Bytes of events."""
 
-    def __bool__(self) -> bool:
-        return bool(self.batches or self.positions or self.losses)
+class StreamReplacedError(EnvironmentUnavailableError):
+    """The stream is another than the one that the store has read: waiting does not help."""
+
+
+class ReassignedError(RunstreamError):
+    """Other parts of the stream are to be read than before; `Source.seek` goes on from what is committed."""
 
 
 class Source(Protocol):
@@ -44,10 +40,16 @@ class Source(Protocol):
         """Connect.  ``consumer`` is the store's id."""
 
     async def read(self, limit: int) -> Delivery:
-        """About ``limit`` bytes of events, or fewer if there are fewer; empty if there is nothing new."""
+        """About ``limit`` bytes of events, or fewer if there are fewer; empty if there is nothing new.
+
+        Raises `StreamUnavailableError` or `ReassignedError`; nothing may be read then before the next `seek`.
+        """
 
     async def seek(self, positions: dict[str, str]) -> None:
-        """Begin, or begin again, at the positions (by part) that the store has committed."""
+        """Begin, or begin again, at the positions (by part) that the store has committed.
+
+        Raises `StreamReplacedError` where the stream is not the one that these positions are of.
+        """
 
     async def committed(self, delivery: Delivery) -> None:
         """The store has committed a delivery."""

@@ -12,10 +12,10 @@ import pytest
 from runstream_schemas.batch import Batch, decode_batch, encode_batch
 from runstream_schemas.errors import CorruptDataError
 from runstream_schemas.events import decode_event
+from runstream_schemas.follower import format_position, parse_position
 from runstream_schemas.scanning import Extent, scan
 from runstream_schemas.segment import HEADER_SIZE, MAX_SEQ, Record, pack_header, record_seed, unpack_header
 from runstream_sink.apply import apply
-from runstream_sink.queue_source import format_position, parse_position
 from runstream_sink.tables.cells import decode_column, encode_column
 from runstream_sink.tables.tokens import records_end, split_cells
 from runstream_sink.tables.types import ColumnType, column_type

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runstream_sink.directories import sync_directory
+from runstream_schemas.directories import sync_directory
 from support.simulation import failure_of, failures
 from support.simulation_disk import Disk
 from support.simulation_world import World

@@ -4,9 +4,9 @@ import struct
 from pathlib import Path
 from zlib import crc32
 
+from runstream_schemas.delivery import Delivery
 from runstream_schemas.segment import pack_header, pack_record, record_seed, segment_name
 from runstream_sink.queue_source import QueueSource
-from runstream_sink.source import Delivery
 
 __all__ = ["LIMIT", "TIME", "dead_journal", "events", "read_on"]
 

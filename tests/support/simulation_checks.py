@@ -9,9 +9,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from runstream_schemas.retention import removed_journals
 from runstream_sink.digest import digest
 from runstream_sink.intervals import IntervalSet
-from runstream_sink.retention import removed_journals
 from runstream_sink.service import replay
 from runstream_sink.store.sqlite import open_reader
 from runstream_sink.verify import verify

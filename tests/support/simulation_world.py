@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, Final, Self
 from unittest import mock
 
+from runstream_schemas import retention
 from runstream_schemas.errors import EnvironmentUnavailableError, StoreInUseError
-from runstream_sink import retention
 from runstream_sink.tables import files
 from support.journals import Killed
 from support.simulation_disk import Disk

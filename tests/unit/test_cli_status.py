@@ -7,10 +7,11 @@ import pytest
 
 import runstream
 from runstream.client import client
+from runstream_schemas import journal_status
+from runstream_schemas.journal_status import read_stream_status, stream_name
 from runstream_schemas.reader import Position
 from runstream_schemas.segment import DROP_REASONS, HEADER_SIZE, drop_offset, pack_header, segment_name
-from runstream_sink import status
-from runstream_sink.status import read_stream_status, sink_process, stream_name
+from runstream_sink.status import sink_process
 from support.commands import invoke, invoke_json
 from support.pipeline import Pipeline
 
@@ -168,7 +169,7 @@ def test_losses_in_a_journal_without_events_are_told(tmp_path: Path) -> None:
 def test_a_segment_that_is_freed_meanwhile_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Retention goes on while the status is read."""
     _journal(tmp_path)
-    monkeypatch.setattr(status, "segment_indices", lambda _: [0])
+    monkeypatch.setattr(journal_status, "segment_indices", lambda _: [0])
     (found,) = read_stream_status(tmp_path, {"ab" * 16: Position()}).journals
     assert (found.bytes, found.backlog_events) == (0, 0)
 

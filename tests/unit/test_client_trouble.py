@@ -143,7 +143,7 @@ def test_acknowledgements_that_are_refused_are_made_later(pipeline: Pipeline) ->
         consumer.unlink()
         await source.read(1 << 20)
         assert not consumer.exists()  # it does not try at every look
-        source._owed_since -= 2
+        source._acknowledgements._owed_since -= 2
         await source.read(1 << 20)
         assert [path.read_text() for path in consumer.iterdir()] == ["0"]
         await source.close()

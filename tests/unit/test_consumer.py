@@ -11,13 +11,13 @@ import pytest
 from structlog.testing import capture_logs
 
 import runstream
+from runstream_schemas.delivery import Delivery
 from runstream_schemas.errors import CorruptDataError, EnvironmentUnavailableError
 from runstream_schemas.segment import segment_name
 from runstream_sink import query
 from runstream_sink.artifacts import LocalArtifacts, Publication
 from runstream_sink.consumer import Consumer
 from runstream_sink.queue_source import QueueSource
-from runstream_sink.source import Delivery
 from runstream_sink.store.protocol import Commit
 from runstream_sink.store.sqlite import SqliteStore
 from support.pipeline import Pipeline

@@ -10,10 +10,12 @@ import pytest
 import structlog
 
 from runstream.journal import Journal
+from runstream_schemas.acknowledgements import APPLIED_ENTIRELY
 from runstream_schemas.errors import EnvironmentUnavailableError
+from runstream_schemas.follower import format_position, parse_position, queue_id
 from runstream_schemas.reader import Position
 from runstream_schemas.segment import HEADER_SIZE, Hole, segment_name
-from runstream_sink.queue_source import APPLIED_ENTIRELY, QueueSource, format_position, parse_position, queue_id
+from runstream_sink.queue_source import QueueSource
 from support.journals import FaultyFilesystem, journal_path, make_journal
 from support.queues import LIMIT, dead_journal, events, read_on
 

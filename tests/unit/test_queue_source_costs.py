@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from runstream.journal import Journal
-from runstream_sink.queue_source import APPLIED_ENTIRELY, QueueSource, parse_position
+from runstream_schemas.acknowledgements import APPLIED_ENTIRELY
+from runstream_schemas.follower import parse_position
+from runstream_sink.queue_source import QueueSource
 from support.journals import FaultyFilesystem, make_journal
 from support.queues import LIMIT, dead_journal, events, read_on
 
@@ -50,7 +52,7 @@ async def test_directories_that_did_not_change_are_not_listed(
     os.utime(tmp_path / "journals", ns=(0, 0))
     await read_on(source)
     listed: list[object] = []
-    monkeypatch.setattr("runstream_sink.queue_source.journal_names", lambda path: listed.append(path) or [])
+    monkeypatch.setattr("runstream_schemas.follower.journal_names", lambda path: listed.append(path) or [])
     await source.read(LIMIT)
     assert listed == []
     dead_journal(tmp_path, 2, b"y")
@@ -77,7 +79,7 @@ async def test_ten_thousand_finished_journals_cost_a_look_at_their_names(
     await source.seek(dict.fromkeys(names, "0:4096:1:1"))
     assert events(await source.read(LIMIT)) == {living.directory.producer_id: [b"x"]}
     assert len(opened) <= 10, "the queue's own directories, and the living journal"
-    assert len(source._readers) == 1
+    assert len(source._follower._readers) == 1
     monkeypatch.undo()
     await source.close()
     living.close()

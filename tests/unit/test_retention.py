@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from runstream.journal import Journal
+from runstream_schemas import retention
+from runstream_schemas.acknowledgements import APPLIED_ENTIRELY
 from runstream_schemas.reader import has_writer, segment_indices
+from runstream_schemas.retention import Freed, free, removed_journals
 from runstream_schemas.segment import segment_name
-from runstream_sink import retention
-from runstream_sink.queue_source import APPLIED_ENTIRELY
-from runstream_sink.retention import Freed, free, removed_journals
 from support.journals import FaultyFilesystem, journal_path, make_journal
 
 NOW = 2_000_000_000.0

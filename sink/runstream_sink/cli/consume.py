@@ -88,9 +88,9 @@ async def _digest(options: Options) -> str:
 
 
 def _events_in(options: Options) -> int:
-    from runstream_sink.status import read_stream_status
+    from runstream_schemas.journal_status import read_stream_status
 
-    return sum(journal.backlog_events for journal in read_stream_status(options.queue, {}).journals)
+    return read_stream_status(options.queue, {}).backlog.events
 
 
 def _document(done: Replayed) -> dict[str, Any]:

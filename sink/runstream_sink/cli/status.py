@@ -11,7 +11,7 @@ from runstream_sink.cli.options import JsonOption, StoreOption, StreamOption, op
 from runstream_sink.config import Options
 
 if TYPE_CHECKING:
-    from runstream_sink.query.records import Loss
+    from runstream_schemas.journal_status import Loss
 
 __all__ = ["status"]
 
@@ -31,7 +31,8 @@ def status(stream: StreamOption = None, store: StoreOption = None, json: JsonOpt
 
 async def _read(options: Options) -> dict[str, Any]:
     """Everything that is shown, as one document."""
-    from runstream_sink.status import read_store_status, read_stream_status, stream_name
+    from runstream_schemas.journal_status import read_stream_status, stream_name
+    from runstream_sink.status import read_store_status
 
     held = None
     if options.store.database.exists():
@@ -39,15 +40,15 @@ async def _read(options: Options) -> dict[str, Any]:
             held = await read_store_status(reader, stream_name(options.queue))
     stream = read_stream_status(options.queue, held.positions if held else {})
     now = time.time_ns()
-    oldest = min((journal.oldest for journal in stream.journals if journal.oldest is not None), default=None)
+    behind = stream.backlog
     return {
         "stream": stream.stream,
         "journals": len(stream.journals),
         "living": sum(journal.living for journal in stream.journals),
         "bytes": sum(journal.bytes for journal in stream.journals),
-        "backlog_events": sum(journal.backlog_events for journal in stream.journals),
-        "backlog_bytes": sum(journal.backlog_bytes for journal in stream.journals),
-        "oldest_age_seconds": None if oldest is None else max((now - oldest) / 1e9, 0.0),
+        "backlog_events": behind.events,
+        "backlog_bytes": behind.bytes,
+        "oldest_age_seconds": None if behind.oldest is None else max((now - behind.oldest) / 1e9, 0.0),
         "store": options.store.text if held else None,
         "store_id": held.store_id if held else None,
         "sink": held.sink if held else None,

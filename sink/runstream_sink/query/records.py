@@ -3,6 +3,7 @@
 from msgspec import Struct
 
 from runstream_schemas.errors import RunstreamError
+from runstream_schemas.journal_status import Loss
 from runstream_sink.tables.parts import Part
 from runstream_sink.tables.types import ColumnType
 
@@ -114,15 +115,6 @@ class Counts(Struct, frozen=True):
     events: int
     dead_letters: int
     lost_events: int
-
-
-class Loss(Struct, frozen=True):
-    """Events that a producer dropped while ``segment`` was its current one."""
-
-    producer_id: str
-    segment: int
-    reason: str
-    count: int
 
 
 class DeadLetterRecord(Struct, frozen=True):

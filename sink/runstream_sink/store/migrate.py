@@ -11,8 +11,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
+from runstream_schemas.directories import sync_directory
 from runstream_schemas.errors import CorruptDataError, StoreVersionError
-from runstream_sink.directories import sync_directory
 
 __all__ = ["LATEST", "MIGRATIONS", "check_version", "create", "migrate", "read_migrations", "version_of"]
 

@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from runstream_schemas.directories import make_durable
 from runstream_schemas.errors import EnvironmentUnavailableError
 from runstream_sink.cancellation import finish
 from runstream_sink.changes import Order
-from runstream_sink.directories import make_durable
 from runstream_sink.intervals import IntervalSet
 from runstream_sink.location import StoreLocation
 from runstream_sink.store import migrate

@@ -5,11 +5,11 @@ from contextlib import aclosing
 from itertools import groupby
 from typing import Final
 
+from runstream_schemas.follower import parse_position
 from runstream_sink.changes import origin_of
 from runstream_sink.dead_letters import DAMAGE
 from runstream_sink.intervals import IntervalSet
 from runstream_sink.query.operations import list_losses, list_positions
-from runstream_sink.queue_source import parse_position
 from runstream_sink.store.points import bits_of, value_of
 from runstream_sink.store.protocol import Row, StoreReader
 from runstream_sink.verify.report import Collector

@@ -13,11 +13,12 @@ import msgspec
 
 from runstream_schemas.batch import Batch
 from runstream_schemas.errors import InvalidInputError
+from runstream_schemas.follower import parse_position
 from runstream_schemas.reader import Position
 from runstream_sink.apply import apply
 from runstream_sink.changes import Changes, Order, origin_of
 from runstream_sink.query.operations import list_positions
-from runstream_sink.queue_source import QueueSource, parse_position
+from runstream_sink.queue_source import QueueSource
 from runstream_sink.store.points import bits_of, value_of
 from runstream_sink.store.protocol import Row, StoreReader
 from runstream_sink.verify.database import Seen

@@ -2,9 +2,10 @@
 
 A segment is freed when every registered consumer has applied it and it is older than the retention's age, or the
 queue is larger than the retention's size (oldest first).  A journal whose segments are all freed and whose writer is
-gone is removed, and its name noted.  Staged bytes go when they are older than every segment that is left: a segment
-that names them was being written when they were staged, or later.  While no consumer is registered nothing is freed.
-What a process left behind that was killed while it made its journal goes too.  Several sinks may free at once.
+gone is removed, and its name noted unless the caller finds its events elsewhere.  Staged bytes go when they are older
+than every segment that is left: a segment that names them was being written when they were staged, or later.  While
+no consumer is registered nothing is freed.  What a process left behind that was killed while it made its journal goes
+too.  Several consumers may free at once.
 """
 
 import contextlib
@@ -15,10 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from runstream_schemas.directories import sync_directory
 from runstream_schemas.errors import CorruptDataError
 from runstream_schemas.reader import has_writer, journal_names, segment_indices
 from runstream_schemas.segment import HEADER_SIZE, segment_name, unpack_header
-from runstream_sink.directories import sync_directory
 
 __all__ = ["Freed", "free", "removed_journals"]
 
@@ -45,8 +46,12 @@ class _Segment(NamedTuple):
     applied: bool
 
 
-def free(queue: Path, max_age: float, max_bytes: int, now: float | None = None) -> Freed:
-    """Free what ``max_age`` (seconds) and ``max_bytes`` do not keep.  Raises OSError."""
+def free(queue: Path, max_age: float, max_bytes: int, now: float | None = None, *, note_removed: bool = True) -> Freed:
+    """Free what ``max_age`` (seconds) and ``max_bytes`` do not keep.  Raises OSError.
+
+    Without ``note_removed`` the names of removed journals are not noted: what they held is on a topic, where a replay
+    finds it.
+    """
     consumers = _consumers(queue)
     if not consumers:
         return Freed(0, 0, 0, 0)
@@ -62,7 +67,7 @@ def free(queue: Path, max_age: float, max_bytes: int, now: float | None = None) 
             freed_bytes += segment.size
     left_empty = set(journal_names(journals)) - {segment.journal for segment in segments}  # by a sink that was killed
     emptied = left_empty | {segment.journal for segment in freed}
-    removed = sum(_remove_if_empty(queue, name, consumers) for name in sorted(emptied))
+    removed = sum(_remove_if_empty(queue, name, consumers, note=note_removed) for name in sorted(emptied))
     _remove_unborn(journals, now - _STAGING_GRACE)
     staged, staged_bytes = _free_staged(queue / "staging", _oldest(journals, now) - _STAGING_GRACE)
     return Freed(len(freed), removed, staged, freed_bytes + staged_bytes)
@@ -125,11 +130,12 @@ def _acknowledged(path: Path) -> int:
     return int(text) if text.isdecimal() else 0
 
 
-def _remove_if_empty(queue: Path, name: str, consumers: list[Path]) -> bool:
+def _remove_if_empty(queue: Path, name: str, consumers: list[Path], *, note: bool) -> bool:
     journal = queue / "journals" / name
     if not _is_left_empty(journal):
         return False
-    _note_removed(queue, name)
+    if note:
+        _note_removed(queue, name)
     shutil.rmtree(journal, ignore_errors=True)
     for consumer in consumers:
         (consumer / name).unlink(missing_ok=True)
