@@ -72,7 +72,7 @@ class Follower:
 
     @property
     def backlog(self) -> bool:
-        """Whether the last read stopped at its limit."""
+        """Whether the last read stopped at its limit, so that there may be more."""
         return self._limited
 
     @property
@@ -97,13 +97,12 @@ class Follower:
         """
         self._find_journals()
         delivery = Delivery()
-        self._limited = False
         for name, reader in list(self._readers.items()):
             if delivery.size >= limit:
-                self._limited = True
                 break
             self._readers[name] = self._readers.pop(name)  # to the end of the line
             self._drain(name, reader, delivery, limit)
+        self._limited = delivery.size >= limit
         if delivery.size and self._new_entries:
             sync_directory(self._journals)
             self._new_entries = False

@@ -31,14 +31,14 @@ async def read_on(source: QueueSource, limit: int = LIMIT) -> list[Delivery]:
     return deliveries
 
 
-def dead_journal(queue: Path, number: int, *bodies: bytes, version: int = 1) -> Path:
-    """A journal whose process was killed, in one segment."""
+def dead_journal(queue: Path, number: int, *bodies: bytes, version: int = 1, time: int = TIME) -> Path:
+    """A journal whose process was killed, in one segment; its first event was emitted at ``time``."""
     producer = number.to_bytes(16, "big")
     path = queue / "journals" / producer.hex()
     path.mkdir(parents=True)
-    page = bytearray(pack_header(producer, 0, 65_536, TIME))
+    page = bytearray(pack_header(producer, 0, 65_536, time))
     struct.pack_into("<I", page, 12, version)
     struct.pack_into("<I", page, 8, crc32(page[12:56]))
-    records = b"".join(pack_record(seq, TIME + seq, body, record_seed(producer)) for seq, body in enumerate(bodies))
+    records = b"".join(pack_record(seq, time + seq, body, record_seed(producer)) for seq, body in enumerate(bodies))
     (path / segment_name(0)).write_bytes((bytes(page) + records).ljust(65_536, b"\0"))
     return path
