@@ -1,26 +1,12 @@
-// Reads record batches and journal segments without any library, as docs/wire-format.md describes them:
+// Reads record batches, chunks and journal segments without any library, as docs/wire-format.md describes them:
 //     node examples/decoder.mjs FILE...
-// prints a JSON line for each event and for each gap.  It reads what nobody writes any more; Node.js 18 or later.
+// prints a JSON line for each event, hole and chunk.  It reads what nobody writes any more; Node.js 18 or later.
+import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { inflateSync } from "node:zlib";
+import { crc32, json } from "./bytes.mjs";
 import { unpack } from "./messagepack.mjs";
-
-const table = Int32Array.from({ length: 256 }, (_, byte) => {
-  for (let bit = 0; bit < 8; bit++) byte = (byte >>> 1) ^ (byte & 1 ? 0xedb88320 : 0);
-  return byte;
-});
-const crc32 = (data, value = 0) => ~data.reduce((crc, byte) => table[(crc ^ byte) & 255] ^ (crc >>> 8), ~value) >>> 0;
-
-function json(value) { // JSON.stringify has no integers beyond 53 bits, and makes 1 of 1.0
-  if (typeof value === "bigint") return String(value);
-  if (Object.is(value, -0)) return "-0.0";
-  if (Number.isInteger(value)) return value.toFixed(1);
-  if (typeof value === "number") return JSON.stringify(Number.isFinite(value) ? value : String(value));
-  if (Buffer.isBuffer(value)) return JSON.stringify(value.toString("base64"));
-  if (Array.isArray(value)) return `[${value.map(json).join(",")}]`;
-  if (value instanceof Map) return `{${[...value].map((entry) => entry.map(json).join(":")).join(",")}}`;
-  return JSON.stringify(value);
-}
+import { printSegment } from "./segment.mjs";
 
 const print = (line) => console.log(json(new Map(Object.entries(line))));
 
@@ -33,37 +19,45 @@ function printEvent(line, body) {
   print(line);
 }
 
-function printBatch(data) {
-  if (data[3] !== 0x31 || data[4] > 1) throw new Error("a record batch of a newer version");
-  if (data.readUInt32LE(36) !== crc32(data.subarray(40), crc32(data.subarray(0, 36)))) throw new Error("checksum");
-  const producer_id = data.toString("hex", 8, 24);
-  const payload = data[4] ? inflateSync(data.subarray(40), { maxOutputLength: 1 << 27 }) : data.subarray(40);
-  for (let at = 0, end, seq = data.readBigUInt64LE(24); at < payload.length; at = end, seq++) {
-    end = at + 12 + payload.readUInt32LE(at);
-    printEvent({ producer_id, seq, emit_ts: payload.readBigInt64LE(at + 4) }, payload.subarray(at + 12, end));
-  }
+function holeOf(body) { // the one event that stands for seqs without any: Abandoned
+  if (body[0] >> 4 !== 9 || body[1] !== 20) return null;
+  try {
+    const [, count = 1n, reason = "abandoned", raw = Buffer.of()] = unpack(body);
+    if (typeof count === "bigint" && typeof reason === "string" && Buffer.isBuffer(raw)) return { count, reason, raw };
+  } catch {} // no event: it is printed as what it is
+  return null;
 }
 
-function printSegment(data) {
-  if (data.readUInt32LE(8) !== crc32(data.subarray(12, 56))) throw new Error("the header's checksum is wrong");
-  if (data.readUInt32LE(12) !== 1) throw new Error("a segment of a newer version");
-  const producer_id = data.toString("hex", 16, 32), seed = crc32(data.subarray(16, 32));
-  const sealed = data.readUInt32LE(56) === (crc32(data.subarray(64, 80)) || 1);
-  const stop = sealed ? Number(data.readBigUInt64LE(64)) : data.length;
-  const look = (at) => {
-    if (at + 24 > stop || !data.readUInt32LE(at + 4)) return {}; // nothing was written here
-    const stored = data.readUInt32LE(at), end = at + 24 + data.readUInt32LE(at + 4), behind = Math.ceil(end / 8) * 8;
-    const whole = stored && end <= stop && stored === (crc32(data.subarray(at + 4, end), seed) || 1);
-    return { whole, unfinished: !stored, seq: data.readBigUInt64LE(at + 8), end, behind };
-  };
-  for (let at = 4096, expected; at + 24 <= stop;) {
-    const { whole, unfinished, seq, end, behind } = look(at);
-    const abandoned = unfinished && [undefined, seq + 1n].includes(look(behind).seq); // nothing, or the next, behind
-    if (whole && seq > expected) print({ producer_id, first: expected, last: seq - 1n, hole: "lost" });
-    if (whole) printEvent({ producer_id, seq, emit_ts: data.readBigInt64LE(at + 16) }, data.subarray(at + 24, end));
-    if (abandoned) print({ producer_id, first: seq, last: seq, hole: "abandoned" });
-    if (whole || abandoned) [expected, at] = [seq + 1n, behind];
-    else at += 8; // the next whole record may lie anywhere behind damage
+const wholes = new Map(); // by SHA-256: the bytes of chunks, and how many of them are there
+
+function printChunk(data) {
+  if (data[3] !== 0x31) throw new Error("a chunk of a newer version");
+  if (data.readUInt32LE(56) !== crc32(data.subarray(60), crc32(data.subarray(0, 56)))) throw new Error("checksum");
+  const sha256 = data.toString("hex", 8, 40), [size, offset] = [40, 48].map((at) => data.readBigUInt64LE(at));
+  const whole = wholes.get(sha256) ?? Buffer.alloc(Number(size));
+  wholes.set(sha256, whole);
+  data.copy(whole, Number(offset), 60); // with a chunk missing its SHA-256 is wrong
+  print({ sha256, size, offset, data: data.subarray(60) });
+}
+
+function claimed(claim) {
+  const sha256 = claim.toString("hex", 0, 32), whole = wholes.get(sha256);
+  if (whole && createHash("sha256").update(whole).digest("hex") === sha256) return whole;
+  throw new Error(`the payload ${sha256} did not come before its batch`);
+}
+
+const codecs = [(payload) => payload, (payload) => inflateSync(payload, { maxOutputLength: 1 << 27 }), claimed];
+
+function printBatch(data) {
+  if (data[3] !== 0x31 || data[4] >= codecs.length) throw new Error("a record batch of a newer version");
+  if (data.readUInt32LE(36) !== crc32(data.subarray(40), crc32(data.subarray(0, 36)))) throw new Error("checksum");
+  const producer_id = data.toString("hex", 8, 24), payload = codecs[data[4]](data.subarray(40));
+  for (let at = 0, end, first = data.readBigUInt64LE(24); at < payload.length; at = end) {
+    end = at + 12 + payload.readUInt32LE(at);
+    const body = payload.subarray(at + 12, end), hole = holeOf(body), last = first + (hole?.count ?? 1n) - 1n;
+    if (hole) print({ producer_id, first, last, hole: hole.reason, raw: hole.raw });
+    else printEvent({ producer_id, seq: first, emit_ts: payload.readBigInt64LE(at + 4) }, body);
+    first = last + 1n;
   }
 }
 
@@ -71,6 +65,7 @@ for (const file of process.argv.slice(2)) {
   const data = readFileSync(file);
   const magic = data.toString("latin1", 0, 8);
   if (magic.startsWith("RSB")) printBatch(data);
-  else if (magic === "RUNSTRM1") printSegment(data);
-  else throw new Error(`${file} is neither a record batch nor a journal segment`);
+  else if (magic.startsWith("RSC")) printChunk(data);
+  else if (magic === "RUNSTRM1") printSegment(data, print, printEvent);
+  else throw new Error(`${file} is no record batch, chunk or journal segment`);
 }

@@ -11,7 +11,7 @@ __all__ = ["main"]
 
 _FORMATS = {
     "json-schema": "JSON Schema (2020-12) of an event in its JSON form (the default)",
-    "asyncapi": "an AsyncAPI 3.0 document: record batches on a topic, and the events",
+    "asyncapi": "an AsyncAPI 3.0 document: record batches and chunks on a topic, and the events",
     "list": "one line an event type: tag, name, fields; a ? marks those that have defaults",
 }
 

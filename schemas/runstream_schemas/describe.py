@@ -86,6 +86,15 @@ _FIELDS: Final[dict[str, tuple[str, Schema]]] = {
     "detail": ("The reason in words, for people.", {}),
     "LossNotice.reason": ("Why they were dropped; there may be further reasons.", {"examples": list(DROP_REASONS)}),
     "count": ("How many events were dropped there for this reason, in all.", _COUNT),
+    "Abandoned.count": (
+        "How many consecutive seqs, from the event's own on.",
+        {"minimum": 1, "maximum": MAX_SEQ + 1},
+    ),
+    "Abandoned.reason": (
+        "Why they hold no event; there may be further reasons.",
+        {"examples": ["abandoned", "corrupt", "torn"]},
+    ),
+    "raw": ("The damaged bytes in their place, perhaps cut.", {}),
 }
 
 

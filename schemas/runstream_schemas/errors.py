@@ -8,6 +8,7 @@ __all__ = [
     "CorruptDataError",
     "EnvironmentUnavailableError",
     "InvalidInputError",
+    "MissingPayloadError",
     "ParamConflictError",
     "RunstreamError",
     "StoreInUseError",
@@ -39,6 +40,19 @@ class UnknownEventError(CorruptDataError):
 
 class UnsupportedFormatError(CorruptDataError):
     """A format version that this version cannot read."""
+
+
+class MissingPayloadError(RunstreamError):
+    """The payload of a claimed record batch is not there, or is another: its events are lost.
+
+    ``first_seq`` and ``count`` say which seqs of ``producer_id`` they have.
+    """
+
+    def __init__(self, message: str, producer_id: bytes = b"", first_seq: int = 0, count: int = 0) -> None:
+        super().__init__(message)
+        self.producer_id = producer_id
+        self.first_seq = first_seq
+        self.count = count
 
 
 class EnvironmentUnavailableError(RunstreamError):

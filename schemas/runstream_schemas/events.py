@@ -212,7 +212,15 @@ class LossNotice(Struct, array_like=True, frozen=True, gc=False, tag=19):
 
 
 class Abandoned(Struct, array_like=True, frozen=True, gc=False, tag=20):
-    """The seq of a log call that never returned: an exception or a kill cut it off.  Nothing was accepted."""
+    """Consecutive seqs that hold no event, from its own on; made by whoever reads the journal.
+
+    ``reason`` is ``abandoned`` (the calls never returned: nothing was accepted), ``corrupt`` (damaged: ``raw`` has the
+    bytes, perhaps cut) or ``torn`` (they never reached the disk).
+    """
+
+    count: int = 1
+    reason: str = "abandoned"
+    raw: bytes = b""
 
 
 class ArtifactInlined(Struct, array_like=True, frozen=True, gc=False, tag=21):

@@ -23,7 +23,7 @@ from runstream_schemas.batch import Batch
 from runstream_schemas.errors import CorruptDataError, InvalidInputError, RunstreamError, UnknownEventError
 from runstream_schemas.events import Event, decode_event
 from runstream_schemas.names import check_key, check_path
-from runstream_schemas.segment import Record
+from runstream_schemas.segment import Hole, Record
 from runstream_sink.changes import (
     ARTIFACT_PENDING,
     ArtifactChange,
@@ -96,10 +96,14 @@ def _apply_holes(changes: Changes, batch: Batch, known: IntervalSet) -> None:
     for hole in batch.holes:
         for first, last in known.missing(hole.first, hole.last):
             _see(changes, batch.producer_id, known, first, last)
-            changes.holes.append(HoleSeen(batch.producer_id, first, last, hole.reason))
-            if hole.raw:
-                detail = f"damaged bytes in the journal, in place of events {first} to {last}"
-                changes.dead.append(DeadLetter(batch.producer_id, first, 0, hole.reason, detail, hole.raw))
+            _note_hole(changes, batch.producer_id, Hole(first, last, hole.reason, hole.raw))
+
+
+def _note_hole(changes: Changes, producer_id: bytes, hole: Hole) -> None:
+    changes.holes.append(HoleSeen(producer_id, hole.first, hole.last, hole.reason))
+    if hole.raw:
+        detail = f"damaged bytes in the journal, in place of events {hole.first} to {hole.last}"
+        changes.dead.append(DeadLetter(producer_id, hole.first, 0, hole.reason, detail, hole.raw))
 
 
 def _apply_records(changes: Changes, producer_id: bytes, records: list[Record]) -> None:
@@ -359,8 +363,8 @@ def _apply_loss(changes: Changes, event: ev.LossNotice, _emit_ts: int, _producer
     changes.losses[key] = max(event.count, changes.losses.get(key, 0))
 
 
-def _apply_abandoned(changes: Changes, _event: ev.Abandoned, _emit_ts: int, producer_id: bytes, seq: int) -> None:
-    changes.holes.append(HoleSeen(producer_id, seq, seq, "abandoned"))
+def _apply_abandoned(changes: Changes, event: ev.Abandoned, _emit_ts: int, producer_id: bytes, seq: int) -> None:
+    _note_hole(changes, producer_id, Hole(seq, seq, event.reason, event.raw))  # in a journal it has one seq
 
 
 _HEXADECIMAL: Final = frozenset("0123456789abcdef")

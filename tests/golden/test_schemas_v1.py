@@ -3,6 +3,8 @@
 The files are never made anew: a change that these tests notice is a new version of the format, with files of its own.
 """
 
+import hashlib
+import io
 import math
 from pathlib import Path
 
@@ -10,7 +12,8 @@ import msgspec
 import pytest
 
 from runstream_schemas import events as e
-from runstream_schemas.batch import Batch, decode_batch, encode_batch
+from runstream_schemas.batch import Batch, EncodedBatch, claim_batch, decode_batch, encode_batches
+from runstream_schemas.chunk import ArtifactChunk, chunks_of, decode_chunk
 from runstream_schemas.claims import CLAIM, Claim, pack_claim
 from runstream_schemas.events import TAGS, Event, decode_event, encode_event
 from runstream_schemas.reader import JournalReader, Position
@@ -61,7 +64,19 @@ LATER_EVENTS: list[Event] = [
     e.ArtifactFailed(RUN, "models/m.bin", "changed", "it was written to", PRODUCER.hex(), 7),
 ]
 """Types that came after the segment and the batches were made."""
-RECORDS = [Record(seq, TIME + seq, encode_event(event)) for seq, event in enumerate(EVENTS)]
+FIRST_FORMS: dict[str, Event] = {"Abandoned": e.Abandoned()}
+"""What is read of the bytes of types that have got fields since."""
+LATER_FORMS: dict[str, Event] = {"Abandoned-2": e.Abandoned(1 << 40, "corrupt", b"\x00damaged\xff")}
+"""Bytes of the same types as they are written now."""
+BODIES = [(HERE / "events" / f"{type(event).__name__}.msgpack").read_bytes() for event in EVENTS]
+RECORDS = [Record(seq, TIME + seq, body) for seq, body in enumerate(BODIES)]
+HOLES = [
+    Hole(2, 2, "abandoned"),
+    Hole(5, (1 << 61) - 1, "torn"),
+    Hole(1 << 61, (1 << 61) + 6, "corrupt", b"\x00damaged\xff"),
+]
+"""Those of the batch with holes, which has the first five events around them."""
+AROUND = [Record(seq, TIME + at, BODIES[at]) for at, seq in enumerate([0, 1, 3, 4, (1 << 61) + 7])]
 
 
 def name_of(event: Event) -> str:
@@ -85,13 +100,23 @@ def segment() -> bytes:
     return (bytes(page) + records).ljust(8192, b"\0")
 
 
-@pytest.mark.parametrize("event", [*EVENTS, *LATER_EVENTS], ids=name_of)
-def test_an_event_has_these_bytes(event: Event) -> None:
+WRITTEN = {name_of(event): event for event in EVENTS + LATER_EVENTS if name_of(event) not in FIRST_FORMS} | LATER_FORMS
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_an_event_has_these_bytes(name: str) -> None:
     """Decoding gives the stated event, encoding exactly the bytes."""
-    golden = (HERE / "events" / f"{name_of(event)}.msgpack").read_bytes()
+    event = WRITTEN[name]
+    golden = (HERE / "events" / f"{name}.msgpack").read_bytes()
     assert decode_event(golden) == event
     assert repr(decode_event(golden)) == repr(event)  # -0.0 and inf, too
     assert encode_event(event) == golden
+
+
+@pytest.mark.parametrize("name", FIRST_FORMS)
+def test_an_event_without_its_later_fields_is_read(name: str) -> None:
+    """With their defaults."""
+    assert decode_event((HERE / "events" / f"{name}.msgpack").read_bytes()) == FIRST_FORMS[name]
 
 
 def test_a_claim_has_these_bytes() -> None:
@@ -107,7 +132,7 @@ def test_every_event_type_has_golden_bytes() -> None:
     """And there are no others."""
     events = [*EVENTS, *LATER_EVENTS]
     assert {type(event) for event in events} == set(TAGS.values())
-    assert {path.stem for path in (HERE / "events").iterdir()} == {name_of(event) for event in events}
+    assert {path.stem for path in (HERE / "events").iterdir()} == {*WRITTEN, *FIRST_FORMS}
 
 
 def test_a_segment_has_these_bytes() -> None:
@@ -137,13 +162,42 @@ def test_a_segment_is_read_to_these_events(tmp_path: Path) -> None:
     assert reader.position == Position(3, 4096, 20)
 
 
-@pytest.mark.parametrize("codec", ["none", "zlib"])
+def payload_of_chunks(sha256: str, size: int) -> bytes:
+    """What the golden chunks hold."""
+    chunks = [decode_chunk((HERE / f"chunk-{number}.bin").read_bytes()) for number in (1, 2)]
+    assert [(chunk.sha256, chunk.size, chunk.offset) for chunk in chunks] == [(sha256, size, 0), (sha256, size, 800)]
+    return b"".join(chunk.data for chunk in chunks)
+
+
+@pytest.mark.parametrize("codec", ["none", "zlib", "claimed"])
 def test_a_batch_decodes_to_these_events(codec: str) -> None:
-    """Whatever compresses it."""
+    """Whatever compresses it, and wherever its payload is; the last event is a hole."""
     golden = (HERE / f"batch-{codec}.bin").read_bytes()
-    assert decode_batch(golden) == Batch(PRODUCER, RECORDS, [])
+    assert decode_batch(golden, payload_of_chunks) == Batch(PRODUCER, RECORDS[:19], [Hole(19, 19, "abandoned")])
 
 
 def test_a_batch_has_these_bytes() -> None:
     """Without compression; what a compressor makes of the same bytes is its own affair."""
-    assert encode_batch(PRODUCER, RECORDS) == (HERE / "batch-none.bin").read_bytes()
+    golden = (HERE / "batch-none.bin").read_bytes()
+    assert encode_batches(Batch(PRODUCER, RECORDS, []), 1 << 20) == [EncodedBatch(golden, 19)]
+
+
+def test_a_batch_with_holes_has_these_bytes() -> None:
+    """One event for each hole, however many seqs it is, and the seqs behind it."""
+    golden = (HERE / "batch-holes.bin").read_bytes()
+    batch = Batch(PRODUCER, AROUND, HOLES)
+    assert decode_batch(golden) == batch
+    assert encode_batches(batch, 1 << 20) == [EncodedBatch(golden, (1 << 61) + 7)]
+
+
+def test_a_claimed_batch_and_its_chunks_have_these_bytes() -> None:
+    """A reference for the payload, and the payload beside it."""
+    claimed, payload = claim_batch((HERE / "batch-none.bin").read_bytes())
+    assert claimed == (HERE / "batch-claimed.bin").read_bytes()
+    chunks = [(HERE / f"chunk-{number}.bin").read_bytes() for number in (1, 2)]
+    sha256 = hashlib.sha256(payload).hexdigest()
+    assert list(chunks_of(sha256, len(payload), io.BytesIO(payload).read, 860)) == chunks
+    assert [decode_chunk(chunk) for chunk in chunks] == [
+        ArtifactChunk(sha256, len(payload), 0, payload[:800]),
+        ArtifactChunk(sha256, len(payload), 800, payload[800:]),
+    ]

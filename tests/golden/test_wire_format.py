@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from runstream_schemas import batch, segment
-from runstream_schemas.batch import encode_batch
+from runstream_schemas import batch, chunk, segment
+from runstream_schemas.batch import Batch, decode_batch, encode_batches
 from runstream_schemas.describe import event_list
 from runstream_schemas.errors import CorruptDataError
 from runstream_schemas.events import RowsLogged, decode_event, encode_event
@@ -19,7 +19,7 @@ from runstream_schemas.reader import JournalReader, Position
 from runstream_schemas.segment import DROP_REASONS, Hole, Record, drop_offset, pack_header, pack_record, record_seed
 from runstream_schemas.values import BIG_INTEGER, RowEncoder, decode_extension
 from support.components import real_component
-from support.json_form import unpacked
+from support.json_form import json_form, unpacked
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "wire-format.md").read_text("utf-8")
@@ -65,6 +65,21 @@ def lines(records: list[Record]) -> list[Any]:
     ]
 
 
+def encoded(records: list[Record], codec: str = "none") -> bytes:
+    """One batch of them."""
+    ((data, _),) = encode_batches(Batch(PRODUCER, records, []), 1 << 20, codec)
+    return data
+
+
+def batch_lines(found: Batch) -> list[Any]:
+    """What it should print of a batch."""
+    holes = [
+        {"producer_id": PRODUCER.hex(), "first": first, "last": last, "hole": reason, "raw": json_form(raw)}
+        for first, last, reason, raw in found.holes
+    ]
+    return sorted(lines(found.records) + holes, key=lambda line: line.get("seq", line.get("first")))
+
+
 def gap(hole: Hole) -> Any:
     """What it should print of a hole."""
     reason = hole.reason if hole.reason == "abandoned" else "lost"
@@ -92,7 +107,8 @@ def test_the_pages_bytes_are_the_golden_bytes() -> None:
     """At the offsets where it says, line by line, each line where the one before it ends."""
     blocks = re.findall(r"```hex (\S+)\n(.*?)```", PAGE, re.DOTALL)
     assert [name for name, _ in blocks] == [
-        *("batch-none.bin", "batch-zlib.bin", "segment.seg", "segment.seg", "segment.seg"),
+        *("batch-none.bin", "batch-zlib.bin", "batch-holes.bin", "batch-claimed.bin", "chunk-1.bin"),
+        *("segment.seg", "segment.seg", "segment.seg"),
         "events/MetricLogged.msgpack",
     ]
     for name, block in blocks:
@@ -108,12 +124,14 @@ def test_the_pages_bytes_are_the_golden_bytes() -> None:
 
 
 def test_the_pages_layouts_are_those_of_the_code() -> None:
-    """Batch, its events, header and record: the tables of the docstrings, and the sizes of the structs."""
+    """Batch, its events, claim, chunk, header and record: the docstrings' tables, and the sizes of the structs."""
     page = layouts(PAGE, r"^\| (\d+) \| (\d*n?) \| ")
-    docstrings = str(batch.__doc__) + str(segment.__doc__)
+    docstrings = str(batch.__doc__) + str(chunk.__doc__) + str(segment.__doc__)
     assert page == layouts(docstrings, r"^ {6,8} *(\d+) {3,4}(\d*n?)  ")
-    assert [table[-1][0] for table in page] == ["40", "12", "80", str(segment.RECORD_HEADER_SIZE)]
-    assert ("56", "4") in page[2]
+    assert [table[-1][0] for table in page] == [
+        *("40", "12", "32", str(chunk.CHUNK_HEADER_SIZE), "80", str(segment.RECORD_HEADER_SIZE))
+    ]
+    assert ("56", "4") in page[4]
     assert (segment.SEAL_OFFSET, segment.STATE_OFFSET) == (56, 64)
     for table in page:
         for (offset, size), (following, _) in pairwise(table):
@@ -122,7 +140,7 @@ def test_the_pages_layouts_are_those_of_the_code() -> None:
 
 def test_the_pages_texts_of_fields_are_those_of_the_code() -> None:
     """What lies at an offset is described in one and the same way."""
-    docstrings = " ".join((str(batch.__doc__) + str(segment.__doc__)).split())
+    docstrings = " ".join((str(batch.__doc__) + str(chunk.__doc__) + str(segment.__doc__)).split())
     for table in tables("offset | size | what"):
         for _, _, what in table:
             known = what.removesuffix(" (RFC 1950)").removesuffix(", by reason").split(":")[0]
@@ -163,13 +181,31 @@ def test_the_pages_reasons_of_dead_letters_are_the_sinks() -> None:
     assert all(f'"{reason}"' in code for reason, _ in table)
 
 
-@pytest.mark.parametrize("codec", ["none", "zlib"])
-def test_the_decoder_reads_the_golden_batches(codec: str) -> None:
-    """Every event as Python does."""
-    file = GOLDEN / f"batch-{codec}.bin"
-    records = batch.decode_batch(file.read_bytes()).records
-    assert len(records) == 20
-    assert repr(decoded(file)) == repr(lines(records))  # -0.0, and 1 is not 1.0
+@pytest.mark.parametrize("name", ["none", "zlib", "holes"])
+def test_the_decoder_reads_the_golden_batches(name: str) -> None:
+    """Every event and every hole as Python does."""
+    file = GOLDEN / f"batch-{name}.bin"
+    found = decode_batch(file.read_bytes())
+    assert len(found.records) + len(found.holes) == (8 if name == "holes" else 20)
+    assert repr(decoded(file)) == repr(batch_lines(found))  # -0.0, and 1 is not 1.0
+
+
+def test_the_decoder_reads_a_claimed_batch_behind_its_chunks() -> None:
+    """In whatever order these come, and however often."""
+    chunks = [GOLDEN / f"chunk-{number}.bin" for number in (1, 2)]
+    first, second, again, *events = decoded(chunks[1], chunks[0], chunks[1], GOLDEN / "batch-claimed.bin")
+    assert [one["offset"] for one in (first, second, again)] == [800, 0, 800]
+    for line, file in zip((first, second), reversed(chunks), strict=True):
+        piece = chunk.decode_chunk(file.read_bytes())
+        assert line == {**piece._asdict(), "data": json_form(piece.data)}
+    assert events == batch_lines(decode_batch((GOLDEN / "batch-none.bin").read_bytes()))
+
+
+def test_the_decoder_refuses_a_claimed_batch_without_all_its_chunks() -> None:
+    """Since its hash is wrong, or nothing of it is there."""
+    for before in ([], [GOLDEN / "chunk-2.bin"]):
+        with pytest.raises(subprocess.CalledProcessError):
+            decoded(*before, GOLDEN / "batch-claimed.bin")
 
 
 def test_the_decoder_reads_the_golden_segment(tmp_path: Path) -> None:
@@ -184,8 +220,9 @@ def test_the_decoder_reads_every_golden_event(tmp_path: Path) -> None:
     """Also those that came after the batches were made."""
     bodies = [path.read_bytes() for path in sorted((GOLDEN / "events").iterdir())]
     records = [Record(seq, TIME, body) for seq, body in enumerate(bodies)]
-    (tmp_path / "batch").write_bytes(encode_batch(PRODUCER, records, "zlib"))
-    assert decoded(tmp_path / "batch") == lines(records)
+    data = encoded(records, "zlib")
+    (tmp_path / "batch").write_bytes(data)
+    assert decoded(tmp_path / "batch") == batch_lines(decode_batch(data))
 
 
 def test_the_decoder_reads_every_kind_of_value(tmp_path: Path) -> None:
@@ -221,19 +258,23 @@ def test_the_decoder_reads_every_kind_of_value(tmp_path: Path) -> None:
         for value in values
     ]
     record = Record(0, TIME, encode_event(RowsLogged(RUN, "t", names, [cells])))
-    (tmp_path / "batch").write_bytes(encode_batch(PRODUCER, [record]))
+    (tmp_path / "batch").write_bytes(encoded([record]))
     assert repr(decoded(tmp_path / "batch")) == repr(lines([record]))
     assert decode_event(record.body)
 
 
 def test_the_decoder_keeps_what_is_no_event_and_goes_on(tmp_path: Path) -> None:
-    """Types that it does not know are events, too; bytes that are none are kept."""
-    bodies = [b"\xc1", b"\x92\x05", b"\x91\xcd\x03\xe7", b"\x91\x14\x00", b"\xdd\xff\xff\xff\xff", b"\x91\x14"]
+    """Types that it does not know are events, too; bytes that are none are kept, also those that look like holes."""
+    bodies = [b"\xc1", b"\x92\x05", b"\x91\xcd\x03\xe7", b"\x91\x14\x00", b"\xdd\xff\xff\xff\xff"]
+    bodies += [b"\xdc\x00\x02\x14\x05", b"\x93\x14\x05\x05", b"\x91\x14"]
     records = [Record(seq, TIME, body) for seq, body in enumerate(bodies)]
-    (tmp_path / "batch").write_bytes(encode_batch(PRODUCER, records))
+    data = encoded(records)
+    (tmp_path / "batch").write_bytes(data)
     found = decoded(tmp_path / "batch")
-    assert [line.get("event") for line in found] == [None, None, [999], None, None, [20]]
-    assert [line.get("raw") for line in found] == ["wQ==", "kgU=", None, "kRQA", "3f////8=", None]
+    assert [line.get("seq") for line in found] == [0, 1, 2, 3, 4, 5, 6, None]
+    assert [line.get("event") for line in found] == [None, None, [999], None, None, [20, 5], [20, 5, 5], None]
+    assert [line.get("raw") for line in found] == ["wQ==", "kgU=", None, "kRQA", "3f////8=", None, None, ""]
+    assert decode_batch(data) == Batch(PRODUCER, records[:-1], [Hole(7, 7, "abandoned")])
 
 
 def test_the_decoder_goes_on_behind_damage(tmp_path: Path) -> None:
@@ -250,7 +291,7 @@ def test_the_decoder_goes_on_behind_damage(tmp_path: Path) -> None:
     assert found == read_in_python(tmp_path, data)
 
 
-@pytest.mark.parametrize("name", ["batch-none.bin", "batch-zlib.bin", "segment.seg"])
+@pytest.mark.parametrize("name", ["batch-none.bin", "batch-zlib.bin", "chunk-1.bin", "segment.seg"])
 def test_the_decoder_refuses_a_damaged_file(name: str, tmp_path: Path) -> None:
     """By the checksum of the batch or the header."""
     data = bytearray((GOLDEN / name).read_bytes())
@@ -262,7 +303,9 @@ def test_the_decoder_refuses_a_damaged_file(name: str, tmp_path: Path) -> None:
 
 def test_the_decoder_is_short_and_needs_no_library() -> None:
     """What a stranger reads first: at most 80 lines, and imports of node alone."""
-    for path in (DECODER, DECODER.with_name("messagepack.mjs")):
-        text = path.read_text("utf-8")
+    parts = {f"./{path.name}" for path in DECODER.parent.glob("*.mjs")}
+    assert parts == {"./bytes.mjs", "./decoder.mjs", "./messagepack.mjs", "./segment.mjs"}
+    for name in parts:
+        text = DECODER.with_name(name).read_text("utf-8")
         assert len(text.splitlines()) <= 80
-        assert set(re.findall(r'from "([^"]+)"', text)) <= {"node:fs", "node:zlib", "./messagepack.mjs"}
+        assert set(re.findall(r'from "([^"]+)"', text)) <= {"node:crypto", "node:fs", "node:zlib"} | parts

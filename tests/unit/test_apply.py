@@ -157,6 +157,16 @@ EXPERIMENTS = [
         {"holes": [HoleSeen(PRODUCER, 0, 0, "abandoned"), HoleSeen(PRODUCER, 1, 1, "abandoned")]},
         id="abandoned",
     ),
+    pytest.param(
+        [ev.Abandoned(1 << 40, "torn"), ev.Abandoned(2, "corrupt", b"raw")],
+        {
+            "holes": [HoleSeen(PRODUCER, 0, 0, "torn"), HoleSeen(PRODUCER, 1, 1, "corrupt")],
+            "dead": [
+                DeadLetter(PRODUCER, 1, 0, "corrupt", "damaged bytes in the journal, in place of events 1 to 1", b"raw")
+            ],
+        },
+        id="abandoned with fields, which have one seq each",
+    ),
 ]
 
 

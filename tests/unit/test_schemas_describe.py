@@ -1,6 +1,7 @@
 """What `python -m runstream_schemas` prints: complete, valid by the standards' own rules, and true of real events."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,9 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runstream_schemas import batch, chunk
 from runstream_schemas.__main__ import main
-from runstream_schemas.asyncapi import CONTENT_TYPE, asyncapi_document
+from runstream_schemas.asyncapi import CHUNK_CONTENT_TYPE, CONTENT_TYPE, asyncapi_document
 from runstream_schemas.batch import Batch
+from runstream_schemas.chunk import TYPE_HEADER
 from runstream_schemas.describe import event_definitions, event_list, json_schema
 from runstream_schemas.events import TAGS, encode_event
 from runstream_schemas.events import RowsLogged as Rows
@@ -26,6 +29,8 @@ from support.json_form import json_form, unpacked
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "schemas_v1" / "events"
 BODIES = {path.stem: path.read_bytes() for path in sorted(GOLDEN.iterdir())}
+EARLIER = {"Abandoned"}
+"""Golden events of types that have got fields since."""
 RUN = "0193a1b2c3d47e5f8a9b0c1d2e3f4a5b"
 TYPES = {struct.__name__: struct for struct in TAGS.values()}
 EVENTS = jsonschema.Draft202012Validator(json_schema())
@@ -117,7 +122,8 @@ def test_every_event_type_and_field_is_described(struct: type[msgspec.Struct]) -
     for item, field in zip(items, fields, strict=True):
         assert ("default" in item) != field.required
         if not field.required:
-            assert item["default"] == (field.default_factory() if field.default is msgspec.NODEFAULT else field.default)
+            default = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
+            assert item["default"] == json_form(default)
 
 
 def test_no_other_type_is_described() -> None:
@@ -133,14 +139,14 @@ def test_a_golden_event_is_valid(name: str) -> None:
     EVENTS.validate(event)
     for other in TYPES:
         one = EVENTS.evolve(schema={"$ref": f"#/$defs/{other}", "$defs": json_schema()["$defs"]})
-        assert one.is_valid(event) == (other == name)
+        assert one.is_valid(event) == (other == name.partition("-")[0])
 
 
-@pytest.mark.parametrize("name", BODIES)
+@pytest.mark.parametrize("name", sorted(BODIES.keys() - EARLIER))
 def test_an_event_of_a_later_version_is_valid(name: str) -> None:
-    """Later versions append fields; the golden events leave none out."""
+    """Later versions append fields; the golden events as they are written now leave none out."""
     event = unpacked(BODIES[name])
-    assert len(event) == 1 + len(msgspec.structs.fields(TYPES[name]))
+    assert len(event) == 1 + len(msgspec.structs.fields(TYPES[name.partition("-")[0]]))
     EVENTS.validate([*event, {"new": [1]}])
 
 
@@ -191,14 +197,29 @@ def test_the_document_is_an_asyncapi_document() -> None:
         assert all(one["$ref"].removeprefix(prefix) in channel["messages"] for one in operation["messages"])
 
 
-def test_the_documents_message_is_a_record_batch_under_its_producers_key() -> None:
+def test_the_documents_messages_are_batches_and_chunks_under_their_producers_key() -> None:
     """Content type, headers, payload and key."""
     document = asyncapi_document()
-    (message,) = document["components"]["messages"].values()
-    assert message["contentType"] == document["defaultContentType"] == CONTENT_TYPE
-    assert message["headers"]["type"] == "object"
-    assert message["payload"]["format"] == "binary"
-    assert message["bindings"]["kafka"]["key"]["description"].startswith("producer_id")
+    messages = document["components"]["messages"]
+    assert set(messages) == set(document["channels"]["stream"]["messages"]) == {"recordBatch", "chunk"}
+    assert messages["recordBatch"]["contentType"] == document["defaultContentType"] == CONTENT_TYPE
+    assert messages["chunk"]["contentType"] == CHUNK_CONTENT_TYPE
+    for message, kind in ((messages["recordBatch"], "batch"), (messages["chunk"], "chunk")):
+        jsonschema.Draft7Validator.check_schema(message["headers"])
+        assert jsonschema.Draft7Validator(message["headers"]).is_valid({TYPE_HEADER: kind, "another": "x"})
+        assert not jsonschema.Draft7Validator(message["headers"]).is_valid({TYPE_HEADER: "other"})
+        assert message["payload"]["format"] == "binary"
+        key = message["bindings"]["kafka"]["key"]
+        assert key["description"].startswith("producer_id")
+        assert key["minLength"] == key["maxLength"] == 16
+
+
+def test_the_documents_layouts_are_those_of_the_code() -> None:
+    """What lies at which offset of a batch, of its events, of a claim and of a chunk."""
+    messages = asyncapi_document()["components"]["messages"]
+    described = messages["recordBatch"]["description"] + messages["chunk"]["description"]
+    rows = re.findall(r"^\| (\d+) \| (\d+|n) \|", described, re.MULTILINE)
+    assert rows == re.findall(r"^ {6,9}(\d+) {3,4}(\d+|n)  ", str(batch.__doc__) + str(chunk.__doc__), re.MULTILINE)
 
 
 def test_the_documents_schemas_are_the_events_in_draft_7() -> None:
@@ -232,7 +253,7 @@ def test_the_list_names_every_type_with_its_fields() -> None:
     lines = printed("list").splitlines()
     assert len(lines) == len(TAGS) == len(event_list())
     assert "  1 RunStarted(run_id, experiment_id, start_time, name?, user?)" in lines
-    assert " 20 Abandoned()" in lines
+    assert " 20 Abandoned(count?, reason?, raw?)" in lines
 
 
 def test_the_command_refuses_other_formats(capsys: pytest.CaptureFixture[str]) -> None:
