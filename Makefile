@@ -10,10 +10,16 @@ SELF := $(PIP) install --no-deps --no-build-isolation --editable .
 PYTEST := python -m pytest -n 2
 FAST := -m "not long and not crash and not server"
 
-.PHONY: demo test test-fast test-others test-long mutants simulate lint format bench wheel lock clean
+.PHONY: demo kafka test test-fast test-others test-long mutants simulate lint format bench wheel lock clean
 
 demo: $(VENV)/.demo
 	$(VENV)/bin/runstream demo
+
+# A broker for trying things out, at 127.0.0.1:$(PORT); what it holds stays.
+PORT ?= 9092
+kafka: $(VENV)/.test
+	.ci/install-components kafka
+	@PYTHONPATH=tests $(VENV)/bin/python -m support.kafka_local $(PORT)
 
 test: $(VENV)/.test
 	.ci/install-components

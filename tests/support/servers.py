@@ -22,6 +22,7 @@ class Server:
     def __init__(self, command: list[str], log: Path) -> None:
         self.command = command
         self.log = log
+        self.paused = False
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -34,6 +35,11 @@ class Server:
     def running(self) -> bool:
         """Whether there is a process, be it paused or not."""
         return self._process is not None and self._process.poll() is None
+
+    @property
+    def crashed(self) -> bool:
+        """Whether it has ended otherwise than by a signal."""
+        return self._process is not None and (self._process.poll() or 0) > 0
 
     def launch(self, *extra: str) -> None:
         """Start it, with further arguments, and do not wait until it serves."""
@@ -60,13 +66,20 @@ class Server:
             self._end(signal.SIGTERM, timeout)
         self.kill()
 
+    def wait(self) -> None:
+        """Until it has ended by itself."""
+        assert self._process is not None, "it was never started"
+        self._process.wait()
+
     def pause(self) -> None:
         """Stop it where it is (SIGSTOP): its connections stay, and nobody answers."""
+        self.paused = True
         os.kill(self.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
         """Let it go on (SIGCONT); also where it was not paused."""
         os.kill(self.pid, signal.SIGCONT)
+        self.paused = False
 
     def tail(self, size: int = 3_000) -> str:
         """The end of its output."""
@@ -76,3 +89,4 @@ class Server:
         if self._process is not None:
             self._process.send_signal(number)
             self._process.wait(timeout)
+            self.paused = False

@@ -37,7 +37,11 @@ class Toxiproxy:
         self._server = Server([program, "-host", "127.0.0.1", "-port", str(port)], directory / "toxiproxy.log")
         self._address = f"http://127.0.0.1:{port}"
         self._direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        self._start()
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
 
     def add(self, name: str, upstream: str, port: int | None = None) -> "Proxy":
         """A proxy before `upstream` ("host:port"), at a port of its own or one that the caller owns."""
@@ -71,7 +75,7 @@ class Toxiproxy:
         deadline = time.monotonic() + _DEADLINE
         while True:
             try:
-                self.call("GET", "/version")
+                self.call("GET", "/proxies")
             except (urllib.error.URLError, ConnectionError):
                 if not self._server.running or time.monotonic() > deadline:
                     raise RuntimeError(f"toxiproxy did not start:\n{self._server.tail()}") from None
