@@ -12,7 +12,7 @@ what is committed, waits, says so, and tries again.
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,8 +32,8 @@ from runstream_sink.changes import ARTIFACT_PENDING, ArtifactChange, Changes, De
 from runstream_sink.intervals import IntervalSet
 from runstream_sink.isolation import apply_apart, may_be_of_an_event
 from runstream_sink.placement import Placement
-from runstream_sink.source import Source
-from runstream_sink.store.protocol import Commit, Store
+from runstream_sink.source import ReassignedError, Source, StreamReplacedError, StreamUnavailableError
+from runstream_sink.store.protocol import Commit, FencedError, Store
 from runstream_sink.tables.files import DamagedPartError, recover, write_parts
 from runstream_sink.tables.parts import PART_LIMIT, Appended, Part, TableState, append
 
@@ -44,6 +44,10 @@ _DELIVERY: Final = 4 << 20
 _SHORTEST_PAUSE: Final = 0.002
 _LONGEST_PAUSE: Final = 0.05
 _LONGEST_RETRY: Final = 30.0
+_CANNOT: Final[Mapping[type[Exception], str]] = {
+    StreamUnavailableError: "the stream cannot be read",
+    FencedError: "what was read cannot be committed, as another sink was faster",
+}
 _log = structlog.get_logger(__name__)
 
 
@@ -84,6 +88,7 @@ class Consumer:
         self._part_limit = part_limit
         self._placement = Placement(store)
         self._recovered = False
+        self._failing = ""
         self._ahead: asyncio.Task[_Prepared | None] | None = None
         self._seen: dict[bytes, IntervalSet] = {}
         """What the store has seen of the producers of the last delivery, as soon as that is committed."""
@@ -95,7 +100,12 @@ class Consumer:
         while not stop.is_set():
             try:
                 moved = await self.step()
-            except (OSError, EnvironmentUnavailableError) as error:
+            except StreamReplacedError:
+                raise
+            except ReassignedError as error:
+                _log.info("reading on from what is committed", reason=str(error))
+                continue
+            except (OSError, EnvironmentUnavailableError, FencedError) as error:
                 await self._back_off(error, retry, stop)
                 retry = min(retry * 2, _LONGEST_RETRY)
                 continue
@@ -160,7 +170,7 @@ class Consumer:
         """Stop reading ahead.  What was read and not committed comes again to the next consumer."""
         ahead, self._ahead = self._ahead, None
         if ahead is not None:
-            with contextlib.suppress(OSError, EnvironmentUnavailableError):
+            with contextlib.suppress(OSError, EnvironmentUnavailableError, ReassignedError):
                 await ahead
 
     async def changes_of(self, delivery: Delivery) -> Changes:
@@ -287,12 +297,13 @@ class Consumer:
 
     async def _back_off(self, error: Exception, seconds: float, stop: asyncio.Event) -> None:
         self.progress.failure = str(error)
-        _log.warning("the store cannot be written; nothing is lost, trying again", reason=str(error), seconds=seconds)
+        self._failing = _CANNOT.get(type(error), "the store cannot be written")
+        _log.warning(f"{self._failing}; nothing is lost, trying again", reason=str(error), seconds=seconds)
         await _wait(stop, seconds)
 
     def _report_recovery(self) -> None:
         if self.progress.failure:
-            _log.info("the store can be written again", was=self.progress.failure)
+            _log.info(self._failing.replace("cannot be", "can be") + " again", was=self.progress.failure)
             self.progress.failure = ""
 
     def _count(self, changes: Changes, delivery: Delivery) -> None:

@@ -15,26 +15,42 @@ from typing import Final, NamedTuple
 import structlog
 
 from runstream_schemas.directories import make_durable, sync_directory
-from runstream_schemas.errors import EnvironmentUnavailableError, InvalidInputError
+from runstream_schemas.errors import EnvironmentUnavailableError, InvalidInputError, RunstreamError, StoreInUseError
 from runstream_schemas.retention import free, removed_journals
+from runstream_schemas.streams import KafkaStream, QueueStream
 from runstream_sink.artifacts import LocalArtifacts
 from runstream_sink.config import Options
 from runstream_sink.consumer import Consumer, Progress
+from runstream_sink.kafka.bounds import EARLIEST, LATEST, Bound
+from runstream_sink.kafka.chunks import ChunkStore
+from runstream_sink.kafka.gaps import GapReporter
+from runstream_sink.kafka.source import KafkaSource
+from runstream_sink.missing import Missing, find_missing
 from runstream_sink.queue_source import QueueSource
-from runstream_sink.store.protocol import StoreReader
+from runstream_sink.source import Source, StreamUnavailableError
 from runstream_sink.store.sqlite import SqliteStore, open_reader
 
-__all__ = ["Missing", "Replayed", "find_missing", "link_artifacts", "open_consumer", "replay", "run_sink"]
+__all__ = [
+    "Missing",
+    "Replayed",
+    "StoppedError",
+    "find_missing",
+    "kafka_source",
+    "link_artifacts",
+    "open_consumer",
+    "replay",
+    "run_sink",
+]
 
 _RETENTION_INTERVAL: Final = 60.0
+_STANDBY_INTERVAL: Final = 0.5
+_LONGEST_WAIT: Final = 5.0
+"""Seconds between looks at the store that another sink holds, and, at most, at a stream that is away."""
 _log = structlog.get_logger(__name__)
 
 
-class Missing(NamedTuple):
-    """Events of one producer that a stream no longer holds."""
-
-    producer_id: bytes
-    intervals: list[tuple[int, int]]
+class StoppedError(RunstreamError):
+    """Whoever runs the sink has stopped it before there was anything to do."""
 
 
 class Replayed(NamedTuple):
@@ -47,15 +63,26 @@ class Replayed(NamedTuple):
 
 
 @asynccontextmanager
-async def open_consumer(options: Options, source: QueueSource) -> AsyncIterator[tuple[Consumer, SqliteStore]]:
-    """A consumer from ``source`` into the store of ``options``, both open and closed at the end."""
+async def open_consumer(
+    options: Options,
+    source: Source,
+    *,
+    stop: asyncio.Event | None = None,
+    standby: bool = False,
+    patient: bool = False,
+) -> AsyncIterator[tuple[Consumer, SqliteStore]]:
+    """A consumer from ``source`` into the store of ``options``, both open and closed at the end.
+
+    With ``standby`` a store that is in use is waited for, with ``patient`` a stream that is away; both need ``stop``.
+    Raises `StoppedError` if that is set meanwhile.
+    """
     store = SqliteStore(options.store)
-    await store.open()
+    await _open_store(store, stop if standby else None)
     try:
         await asyncio.to_thread(link_artifacts, options)
-        await source.open(store.store_id)
         try:
-            artifacts = LocalArtifacts(options.artifacts, source.directory / "staging")
+            await _open_source(source, store.store_id, stop if patient else None)
+            artifacts = LocalArtifacts(options.artifacts, options.staging)
             await asyncio.to_thread(artifacts.clear)
             consumer = Consumer(source, store, artifacts, options.artifacts)
             try:
@@ -68,6 +95,46 @@ async def open_consumer(options: Options, source: QueueSource) -> AsyncIterator[
             await source.close()
     finally:
         await store.close()
+
+
+async def _open_store(store: SqliteStore, stop: asyncio.Event | None) -> None:
+    """Open a store; with ``stop``, as soon as no other sink holds it."""
+    waiting = False
+    while True:
+        try:
+            await store.open()
+        except StoreInUseError as error:
+            if stop is None:
+                raise
+            if not waiting:
+                _log.info("standing by until the store is free", reason=str(error))
+            waiting = True
+            await _pause(stop, _STANDBY_INTERVAL)
+        else:
+            if waiting:
+                _log.info("the store is free; taking over")
+            return
+
+
+async def _open_source(source: Source, consumer: str, stop: asyncio.Event | None) -> None:
+    """Open a stream; with ``stop``, as soon as it can be, unless waiting cannot help."""
+    seconds = 0.25
+    while True:
+        try:
+            return await source.open(consumer)
+        except StreamUnavailableError as error:
+            if stop is None or not error.may_retry:
+                raise
+            _log.warning("the stream cannot be opened; trying again", reason=str(error), seconds=seconds)
+            await _pause(stop, seconds)
+            seconds = min(seconds * 2, _LONGEST_WAIT)
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    """Wait.  Raises `StoppedError`."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)
+        raise StoppedError("stopped before anything was read")
 
 
 @contextmanager
@@ -107,54 +174,86 @@ def link_artifacts(options: Options) -> None:
     sync_directory(usual.parent)
 
 
-async def run_sink(options: Options, *, once: bool) -> Progress:
-    """Consume the stream into the store, until SIGTERM or SIGINT, or, with ``once``, until what is there is applied."""
+async def run_sink(options: Options, *, once: bool, standby: bool = False) -> Progress:
+    """Consume the stream into the store, until SIGTERM or SIGINT, or, with ``once``, until what is there is applied.
+
+    With ``standby`` a store that another sink holds is waited for.
+    """
     _allow_many_files()
     stop = asyncio.Event()
     if threading.current_thread() is threading.main_thread():  # no other thread is told of signals
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    source = QueueSource(options.queue, until=time.time_ns() if once else None)
-    async with open_consumer(options, source) as (consumer, _):
-        _log.info("sink started", stream=f"queue:{options.queue}", store=options.store.text)
-        async with _retention(options):
-            await consumer.run(once=once, stop=stop)
-        progress = consumer.progress
-        _log.info("sink ended", events=progress.events, dead=progress.dead, commits=progress.commits)
-        return progress
+    try:
+        opening = open_consumer(options, _source(options, once=once), stop=stop, standby=standby, patient=not once)
+        async with opening as (consumer, _):
+            _log.info("sink started", stream=str(options.stream), store=options.store.text)
+            async with _retention(options):
+                await consumer.run(once=once, stop=stop)
+    except StoppedError:
+        return Progress()
+    progress = consumer.progress
+    _log.info("sink ended", events=progress.events, dead=progress.dead, commits=progress.commits)
+    return progress
 
 
-async def replay(options: Options, report: Callable[[Progress], None]) -> Replayed:
+async def replay(
+    options: Options, report: Callable[[Progress], None], *, first: Bound = EARLIEST, until: Bound = LATEST
+) -> Replayed:
     """Apply all that a stream holds to a fresh store.  ``report`` is called after each commit.
 
+    A topic may be replayed in part, from ``first`` to before ``until``; what lies before ``first`` is not missing then.
     Raises `EnvironmentUnavailableError` if the store exists already.
     """
     if options.store.database.exists():
         raise EnvironmentUnavailableError(
             f"the store {options.store.text} exists already; a replay needs a fresh one, name another --store"
         )
-    source = QueueSource(options.queue, register=False, until=time.time_ns())
+    source = _source_of_replay(options, first, until)
     async with open_consumer(options, source) as (consumer, _):
         while await consumer.step():
             report(consumer.progress)
+    removed = removed_journals(options.queue) if isinstance(options.stream, QueueStream) else []
     reader = await open_reader(options.store)
     try:
-        return Replayed(consumer.progress, await find_missing(reader), removed_journals(options.queue))
+        return Replayed(consumer.progress, await find_missing(reader, leading=first is EARLIEST), removed)
     finally:
         await reader.close()
 
 
-async def find_missing(reader: StoreReader) -> list[Missing]:
-    """Per producer, the seqs below the last one seen that a store has not seen."""
-    missing: dict[bytes, list[tuple[int, int]]] = {}
-    next_seqs: dict[bytes, int] = {}
-    async for rows in reader.stream("all_seen"):
-        for producer_id, first, last in rows:
-            expected = next_seqs.get(producer_id, 0)
-            if first > expected:
-                missing.setdefault(producer_id, []).append((expected, first - 1))
-            next_seqs = {producer_id: last + 1}  # rows come producer by producer
-    return [Missing(producer_id, intervals) for producer_id, intervals in missing.items()]
+def _source(options: Options, *, once: bool) -> Source:
+    if isinstance(options.stream, KafkaStream):
+        return kafka_source(options, options.stream, until=LATEST if once else None)
+    return QueueSource(options.queue, until=time.time_ns() if once else None)
+
+
+def _source_of_replay(options: Options, first: Bound, until: Bound) -> Source:
+    if isinstance(options.stream, KafkaStream):
+        return kafka_source(options, options.stream, first=first, until=until, grouped=False)
+    if (first, until) != (EARLIEST, LATEST):
+        raise InvalidInputError(
+            f"--from and --until are for topics, and the stream is {options.stream}; leave them out"
+        )
+    return QueueSource(options.queue, register=False, until=time.time_ns())
+
+
+def kafka_source(
+    options: Options,
+    stream: KafkaStream,
+    *,
+    first: Bound = EARLIEST,
+    until: Bound | None = None,
+    grouped: bool = True,
+) -> KafkaSource:
+    """A topic as a source.  Raises `EnvironmentUnavailableError` if the client for Kafka is not installed."""
+    try:
+        from runstream_sink.kafka.client import KafkaLog
+    except ImportError as error:
+        raise EnvironmentUnavailableError(
+            f"the stream {stream} needs {error.name}, which is not installed; run: pip install 'runstream[kafka,sink]'"
+        ) from error
+    log, chunks = KafkaLog(stream, grouped=grouped), ChunkStore(options.staging)
+    return KafkaSource(log, chunks, first=first, until=until, listener=GapReporter(options.store))
 
 
 @asynccontextmanager
@@ -163,12 +262,9 @@ async def _retention(options: Options) -> AsyncIterator[None]:
 
     async def once() -> None:
         try:
-            freed = await asyncio.to_thread(free, options.queue, options.retention_age, options.retention_size)
+            await asyncio.to_thread(_free, options)
         except OSError as error:
-            _log.warning("the queue directory could not be cleaned; trying again later", reason=str(error))
-            return
-        if freed.segments or freed.staged:
-            _log.info("freed", segments=freed.segments, journals=freed.journals, staged=freed.staged, bytes=freed.bytes)
+            _log.warning("what is no longer kept could not be cleaned up; trying again later", reason=str(error))
 
     async def repeat() -> None:
         while True:
@@ -183,6 +279,18 @@ async def _retention(options: Options) -> AsyncIterator[None]:
         with contextlib.suppress(asyncio.CancelledError):
             await task
         await once()
+
+
+def _free(options: Options) -> None:
+    """Free what the retention does not keep: of a queue directory, or of the bytes that came in chunks."""
+    if isinstance(options.stream, KafkaStream):
+        removed = ChunkStore(options.staging).clean(options.retention_age)
+        if removed:
+            _log.info("freed", staged=removed)
+        return
+    freed = free(options.queue, options.retention_age, options.retention_size)
+    if freed.segments or freed.staged:
+        _log.info("freed", segments=freed.segments, journals=freed.journals, staged=freed.staged, bytes=freed.bytes)
 
 
 def _allow_many_files() -> None:

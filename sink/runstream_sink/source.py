@@ -19,7 +19,14 @@ __all__ = ["ReassignedError", "Source", "StreamReplacedError", "StreamUnavailabl
 
 
 class StreamUnavailableError(EnvironmentUnavailableError):
-    """The stream cannot be read now; it may be later, from the positions on that are committed."""
+    """The stream cannot be read now; it may be later, from the positions on that are committed.
+
+    ``may_retry`` says whether waiting can help.
+    """
+
+    def __init__(self, message: str, *, may_retry: bool = True) -> None:
+        super().__init__(message)
+        self.may_retry = may_retry
 
 
 class StreamReplacedError(EnvironmentUnavailableError):

@@ -49,5 +49,6 @@ class StoreLock:
         process = f"process {owner}" if owner else "another process"
         return (
             f"the store {self._store} is in use by {process}, which holds {self._path}; "
-            "a store has one sink at a time: stop that one, or give this one another store"
+            "a store in SQLite has one sink at a time: stop that one, start this one with --standby, so that it takes "
+            "over when that one ends, give it another store, or keep the store in PostgreSQL, which several sinks share"
         )

@@ -1,0 +1,1 @@
+"""A Kafka topic as a source: positions that tell a recreated topic, artifact bytes out of chunks, the client."""

@@ -1,0 +1,167 @@
+"""Bytes that come in chunks, put together in a directory: artifacts, and payloads of batches that were too large.
+
+The directory looks as a producer's staging directory does: what is whole lies in ``ROOT/ab/<sha256>`` (64 hexadecimal
+digits), read-only, what is not yet in ``ROOT/tmp``: ``<sha256>-<size>`` holds all bytes up to its length, and
+``<sha256>-<size>.<offset>`` those that came before the ones between.  So nothing but the files' lengths needs to be
+known after a restart.  Chunks may come in any order, twice, and from several senders at once.  Whole bytes with another
+hash than their name says are removed.
+"""
+
+import contextlib
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from runstream_schemas.chunk import ArtifactChunk
+from runstream_schemas.directories import make_durable, sync_directory
+from runstream_schemas.errors import MissingPayloadError
+
+__all__ = ["UNFINISHED_AGE", "ChunkStore"]
+
+UNFINISHED_AGE: Final = 7 * 86400.0
+"""Seconds for which bytes are kept of which no more came."""
+_BLOCK: Final = 1 << 20
+_log = structlog.get_logger(__name__)
+
+
+class ChunkStore:
+    """The directory ``root``; it is made when the first chunk comes.  Its methods block, and raise OSError.
+
+    One thread at a time may use it; other processes may add to the same directory.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._unfinished = root / "tmp"
+        self._ahead: set[str] | None = None
+        """Names of which bytes came before those between; None: not looked yet."""
+        self._written: set[Path] = set()
+        self._directories: set[Path] = set()
+
+    def add(self, chunk: ArtifactChunk) -> None:
+        """Take the bytes of a chunk; `sync` puts them on the disk."""
+        whole = self._path_of(chunk.sha256)
+        if whole.exists():
+            os.utime(whole)  # it is wanted again
+            return
+        if not self._unfinished.is_dir():
+            make_durable(self._unfinished)
+        name = f"{chunk.sha256}-{chunk.size}"
+        path = self._unfinished / name
+        length = path.stat().st_size if path.exists() else 0
+        if chunk.offset > length:
+            self._write(path.with_name(f"{name}.{chunk.offset}"), 0, chunk.data)
+            self._names_ahead().add(name)
+            return
+        self._write(path, chunk.offset, chunk.data)
+        joined = name in self._names_ahead() and self._join(path)
+        reached = chunk.offset + len(chunk.data) == chunk.size
+        # The length alone says nothing: after a power cut a file may be long and empty until all is read again.
+        if (reached or joined) and path.stat().st_size == chunk.size:
+            self._finish(path, chunk.sha256)
+
+    def sync(self) -> None:
+        """Wait until all that was added is on the disk."""
+        for path in self._written:
+            with contextlib.suppress(FileNotFoundError):  # somebody has cleaned up
+                _sync(path)
+        self._written.clear()
+        for directory in self._directories:
+            sync_directory(directory)
+        self._directories.clear()
+
+    def read(self, sha256: str, size: int) -> bytes:
+        """Whole bytes.  Raises `MissingPayloadError` where they are not there."""
+        try:
+            data = self._path_of(sha256).read_bytes()
+        except FileNotFoundError as error:
+            raise MissingPayloadError(f"the payload {sha256} of {size} bytes is not in {self.root}") from error
+        return data
+
+    def clean(self, max_age: float, now: float | None = None) -> int:
+        """Remove what is whole and was last wanted ``max_age`` seconds ago, and what is not and has come to a stop."""
+        now = time.time() if now is None else now
+        removed = 0
+        for path in self._files():
+            age = UNFINISHED_AGE if path.parent == self._unfinished else max_age
+            with contextlib.suppress(FileNotFoundError):
+                if now - path.stat().st_mtime > age:
+                    path.unlink()
+                    removed += 1
+        self._ahead = None
+        return removed
+
+    def _files(self) -> Iterator[Path]:
+        return iter(list(self.root.glob("??/*")) + list(self.root.glob("tmp/*")))
+
+    def _path_of(self, sha256: str) -> Path:
+        return self.root / sha256[:2] / sha256
+
+    def _names_ahead(self) -> set[str]:
+        if self._ahead is None:
+            self._ahead = {path.stem for path in self._unfinished.glob("*.*")}
+        return self._ahead
+
+    def _write(self, path: Path, offset: int, data: bytes) -> None:
+        """Write at an offset; what lies there already are the same bytes, or such as a power cut left."""
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            view = memoryview(data)
+            while view:
+                written = os.pwrite(descriptor, view, offset)
+                view, offset = view[written:], offset + written
+        finally:
+            os.close(descriptor)
+        self._written.add(path)
+        self._directories.add(path.parent)
+
+    def _join(self, path: Path) -> bool:
+        """Append what came too early and fits now; whether anything did."""
+        joined = False
+        early = sorted((int(piece.suffix[1:]), piece) for piece in self._unfinished.glob(f"{path.name}.*"))
+        while early and early[0][0] <= path.stat().st_size:
+            offset, piece = early.pop(0)
+            self._write(path, offset, piece.read_bytes())
+            _sync(path)  # before its only other copy goes
+            self._written.discard(piece)
+            piece.unlink()
+            joined = True
+        if not early:
+            self._names_ahead().discard(path.name)
+        return joined
+
+    def _finish(self, path: Path, sha256: str) -> None:
+        self._written.discard(path)
+        if _hash(path) != sha256:
+            path.unlink()
+            _log.error("bytes that came in chunks are not what their name says; they are thrown away", sha256=sha256)
+            return
+        path.chmod(0o444)
+        _sync(path)
+        whole = self._path_of(sha256)
+        if not whole.parent.is_dir():
+            whole.parent.mkdir(exist_ok=True)
+            self._directories.add(self.root)
+        path.rename(whole)
+        self._directories |= {whole.parent, path.parent}
+
+
+def _hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
