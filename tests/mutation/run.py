@@ -52,6 +52,19 @@ GROUPS = {
         ),
         ("tests/unit/test_segment.py", "tests/unit/test_scanning.py", "tests/unit/test_reader.py"),
     ),
+    "queue": Group(
+        (
+            "schemas/runstream_schemas/follower.py",
+            "schemas/runstream_schemas/acknowledgements.py",
+            "schemas/runstream_schemas/retention.py",
+        ),
+        (
+            "tests/unit/test_follower.py",
+            "tests/unit/test_acknowledgements.py",
+            "tests/unit/test_queue_source.py",
+            "tests/unit/test_retention.py",
+        ),
+    ),
     "intervals": Group(
         ("sink/runstream_sink/intervals.py",), ("tests/unit/test_intervals.py", "tests/model/test_intervals_model.py")
     ),

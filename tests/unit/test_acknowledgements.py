@@ -133,6 +133,13 @@ def test_whoever_resumes_tells_what_a_crash_swallowed(queue: Path) -> None:
     assert told(queue)[ONE] == "4"
 
 
+def test_a_consumer_that_was_removed_is_made_again_when_it_resumes(queue: Path) -> None:
+    """Somebody took a living one for stale."""
+    one = Acknowledgements(queue, "kafka")
+    assert one.resume({ONE: at(3)}) is None
+    assert told(queue) == {ONE: "3"}
+
+
 def test_whoever_resumes_owes_nothing_from_before(queue: Path) -> None:
     """The positions that it resumes at are the truth; without any there is nothing to tell."""
     one = Acknowledgements(queue, "kafka")

@@ -2,6 +2,7 @@
 
 import os
 import struct
+import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -227,7 +228,9 @@ async def test_a_journal_of_a_newer_version_is_left_unread_and_stops_nothing(
     assert not (tmp_path / "consumers" / "store" / newer.name).exists()
 
 
-async def test_until_ends_each_journal_before_its_first_later_event(journals: list[Journal], tmp_path: Path) -> None:
+async def test_until_ends_each_living_journal_before_its_first_later_event(
+    journals: list[Journal], tmp_path: Path
+) -> None:
     """And the next sink goes on there."""
     for number in range(3):
         for journal in journals:
@@ -253,6 +256,19 @@ async def test_until_ends_each_journal_before_its_first_later_event(journals: li
     assert sum(len(bodies) for bodies in rest.values()) == 4 + 3
     assert all(bodies[-1] == b"later" for bodies in rest.values())
     await after.close()
+
+
+async def test_until_reads_dead_journals_to_their_end(journals: list[Journal], tmp_path: Path) -> None:
+    """Whatever their clocks said: they cannot grow."""
+    now = time.time_ns()
+    path = dead_journal(tmp_path, 1, b"x", b"y", time=now + 365 * 86_400 * 10**9)
+    bounded = QueueSource(tmp_path, register=False, until=now)
+    await bounded.open("")
+    journals[0].append(b"later")
+    (delivery,) = await read_on(bounded)
+    assert events(delivery) == {(1).to_bytes(16, "big"): [b"x", b"y"]}
+    assert delivery.positions.keys() == {path.name}
+    await bounded.close()
 
 
 def tree(directory: Path) -> dict[Path, tuple[int, int]]:

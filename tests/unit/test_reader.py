@@ -332,6 +332,29 @@ def test_a_reader_stops_before_what_came_later(
     assert bodies(again.read(1 << 20).records) == [b"3", b"4"]
 
 
+def test_a_reader_that_is_to_stop_goes_on_to_the_end_once_the_journal_is_dead(
+    tmp_path: Path, follow: Callable[..., JournalReader]
+) -> None:
+    """In the segment where it stopped, and in all later ones."""
+    disk = FaultyFilesystem()
+    journal = make_journal(tmp_path, disk)
+    for number in range(200):
+        journal.append(b"%d" % number + bytes(1_000))
+    assert journal._current.index > 0
+    path = journal_path(tmp_path, journal)
+    reader = follow(path, until=1)
+    chunk = reader.read(1 << 20)
+    assert (chunk.records, chunk.late, chunk.position) == ([], True, Position())
+    disk.die()
+    found = list(chunks(reader))
+    assert sum(len(chunk.records) for chunk in found) == 200
+    assert not any(chunk.late for chunk in found)
+    assert reader.position.done
+    assert reader.untrimmed
+    reader.trim()
+    assert not reader.untrimmed
+
+
 def test_only_what_was_read_is_synced(
     journal: Journal, tmp_path: Path, follow: Callable[..., JournalReader], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -150,6 +150,17 @@ def test_a_dead_journal_goes_with_its_last_segment(tmp_path: Path) -> None:
     assert removed_journals(tmp_path) == [journal.directory.name]
 
 
+def test_a_removed_journal_whose_events_lie_elsewhere_is_not_noted(tmp_path: Path) -> None:
+    """What was shipped to a topic is no loss, and no replay reads this directory."""
+    journal = filled(tmp_path)
+    journal.close()
+    acknowledge(tmp_path, journal, APPLIED_ENTIRELY, "kafka")
+    assert free(tmp_path, 0, 0, NOW, note_removed=False).journals == 1
+    assert not journal_path(tmp_path, journal).exists()
+    assert removed_journals(tmp_path) == []
+    assert not (tmp_path / "removed").exists()
+
+
 def test_staged_bytes_are_kept_while_a_segment_may_name_them(tmp_path: Path) -> None:
     """A segment that is left was made before, or within the hour: whatever is older is named by none."""
     disk = FaultyFilesystem()
