@@ -5,16 +5,19 @@ import random
 import struct
 from collections.abc import Callable
 from contextlib import suppress
+from hashlib import sha256
+from itertools import pairwise
 from zlib import crc32
 
 import pytest
 
-from runstream_schemas.batch import Batch, decode_batch, encode_batch
-from runstream_schemas.errors import CorruptDataError
+from runstream_schemas.batch import Batch, batch_identity, claim_batch, decode_batch, encode_batches
+from runstream_schemas.chunk import ArtifactChunk, decode_chunk, encode_chunk, is_chunk
+from runstream_schemas.errors import CorruptDataError, MissingPayloadError
 from runstream_schemas.events import decode_event
 from runstream_schemas.follower import format_position, parse_position
 from runstream_schemas.scanning import Extent, scan
-from runstream_schemas.segment import HEADER_SIZE, MAX_SEQ, Record, pack_header, record_seed, unpack_header
+from runstream_schemas.segment import HEADER_SIZE, MAX_SEQ, Hole, Record, pack_header, record_seed, unpack_header
 from runstream_sink.apply import apply
 from runstream_sink.tables.cells import decode_column, encode_column
 from runstream_sink.tables.tokens import records_end, split_cells
@@ -25,9 +28,24 @@ from support.hostile_events import BODIES
 PRODUCER = bytes(range(16))
 SEED = record_seed(PRODUCER)
 _RECORDS = [Record(seq, 1_000 + seq, body) for seq, body in enumerate(BODIES)]
-BATCHES = [encode_batch(PRODUCER, _RECORDS, codec) for codec in ("none", "zlib")] + [
-    encode_batch(PRODUCER, _RECORDS[:1]),
-    encode_batch(PRODUCER, _RECORDS[2:4], "zlib"),
+_HOLES = [Hole(len(BODIES), 1 << 60, "torn"), Hole((1 << 60) + 1, (1 << 60) + 3, "corrupt", b"damaged" * 9)]
+_CONTENTS: list[tuple[list[Record], list[Hole], str]] = [
+    (_RECORDS, [], "none"),
+    (_RECORDS, [], "zlib"),
+    (_RECORDS[:1], [], "none"),
+    (_RECORDS[2:4], [], "zlib"),
+    (_RECORDS[-2:], _HOLES, "none"),
+    (_RECORDS, _HOLES, "zlib"),
+]
+BATCHES = [
+    encoded.data
+    for records, holes, codec in _CONTENTS
+    for encoded in encode_batches(Batch(PRODUCER, records, holes), 1 << 20, codec)
+]
+CLAIMED = [claim_batch(data) for data in BATCHES[:4]]
+CHUNKS = [
+    encode_chunk(ArtifactChunk("ab" * 32, size, offset, data))
+    for size, offset, data in ((0, 0, b""), (9, 3, b"abcdef"), (1 << 40, 1 << 39, b"x" * 50))
 ]
 HEADERS = [pack_header(PRODUCER, 3, 1 << 20, 5)[:128]]
 VALUES = [None, True, 1, -(2**70), 1.5, math.inf, "", "x,y", 'a"b\n', "null", "[1]", [1, None], {"a": "ü"}, b"\xff"]
@@ -66,15 +84,48 @@ def attack_applying(rng: random.Random) -> None:
 
 
 def attack_batches(rng: random.Random) -> None:
-    """Record batches, half of them with right checksums."""
+    """Record batches, most of them with right checksums: seqs without a gap, or a refusal."""
     data = mutate(rng, BATCHES)
+    data = sign_batch(data) if rng.random() < 0.7 else data
     try:
-        batch = decode_batch(sign_batch(data) if rng.random() < 0.7 else data)
+        batch = decode_batch(data, lambda *_: mutate(rng, BATCHES))
+    except (CorruptDataError, MissingPayloadError):
+        return
+    spans = sorted([(seq, seq) for seq, _, _ in batch.records] + [(hole.first, hole.last) for hole in batch.holes])
+    assert all(before[1] + 1 == after[0] <= after[1] for before, after in pairwise(spans))
+    assert batch_identity(data)[:3] == (batch.producer_id, spans[0][0], len(spans))
+    assert spans[-1][1] <= MAX_SEQ
+    again = [decode_batch(one.data) for one in encode_batches(batch, rng.choice((400, 1 << 30)))]
+    assert [record for one in again for record in one.records] == batch.records
+    assert [hole[:3] for one in again for hole in one.holes] == [hole[:3] for hole in batch.holes]
+
+
+def attack_claims(rng: random.Random) -> None:
+    """Claimed batches with other payloads, and other claims: events, or a refusal."""
+    claimed, payload = rng.choice(CLAIMED)
+    kind = rng.random()
+    if kind < 0.3:
+        claimed = sign_batch(mutate(rng, [claimed]))
+    else:
+        payload = mutate(rng, [payload])
+    if kind > 0.5:  # hostile, and rightly claimed
+        claimed = sign_batch(claimed[:40] + sha256(payload).digest() + struct.pack("<Q", len(payload)))
+    with suppress(CorruptDataError, MissingPayloadError):
+        decode_batch(claimed, lambda *_: payload)
+
+
+def attack_chunks(rng: random.Random) -> None:
+    """Chunks, most of them with right checksums: within their whole, or a refusal."""
+    data = mutate(rng, CHUNKS)
+    if rng.random() < 0.7:
+        data = data[:56] + struct.pack("<I", crc32(data[60:], crc32(data[:56]))) + data[60:]
+    try:
+        chunk = decode_chunk(data)
     except CorruptDataError:
         return
-    first = batch.records[0].seq
-    assert [record.seq for record in batch.records] == list(range(first, first + len(batch.records)))
-    assert batch.records[-1].seq <= MAX_SEQ
+    assert is_chunk(data)
+    assert 0 <= chunk.offset <= chunk.offset + len(chunk.data) <= chunk.size
+    assert decode_chunk(encode_chunk(chunk)) == chunk
 
 
 def attack_headers(rng: random.Random) -> None:
@@ -137,7 +188,9 @@ def attack_positions(rng: random.Random) -> None:
 TARGETS: dict[Callable[[random.Random], None], int] = {
     attack_events: 800_000,
     attack_random_events: 600_000,
-    attack_batches: 250_000,
+    attack_batches: 200_000,
+    attack_claims: 100_000,
+    attack_chunks: 100_000,
     attack_headers: 150_000,
     attack_positions: 200_000,
     attack_cells: 250_000,
