@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from threading import Lock
 from typing import Final, NamedTuple
 
 from runstream_schemas.errors import RunstreamError
@@ -55,18 +56,20 @@ _RULES: Final = (
     ),
     _rule(
         "TopicAuthorizationFailedError",
-        "the user may not use the topic {topic} of {stream}; let it Describe and Write it for programs that log, "
-        "Describe and Read it for the sink (kafka-acls --add --topic {topic} --producer, or --consumer --group '*')",
+        "the user may not use the topic {topic} of {stream}; let who ships Describe, Write and Create it, and the sink "
+        "Describe and Read it (kafka-acls --add --allow-principal User:NAME --topic {topic} --operation ...)",
     ),
     _rule(
         "GroupAuthorizationFailedError",
         "the user may not use the consumer group{said} with the brokers of {stream}; let it Read groups whose names "
-        "begin with runstream- (kafka-acls --add --operation Read --group runstream- --resource-pattern-type prefixed)",
+        "begin with runstream- (kafka-acls --add --allow-principal User:NAME --group runstream- "
+        "--resource-pattern-type prefixed --operation Read)",
     ),
     _rule(
         "ClusterAuthorizationFailedError TransactionalIdAuthorizationFailed",
-        "the user may not do what {stream} needs of the cluster; let it Create the topic {topic} (or create it "
-        "yourself), and, before Kafka 2.8, IdempotentWrite on the cluster",
+        "the user may not write to {stream}; let it Describe, Write and Create the topic (kafka-acls --add "
+        "--allow-principal User:NAME --topic {topic} --producer), and, before Kafka 2.8, also IdempotentWrite on the "
+        "cluster",
     ),
     _rule(
         "MessageSizeTooLargeError RecordListTooLargeError RecordTooLargeError",
@@ -152,17 +155,10 @@ _RULES: Final = (
 
 _TLS_REFUSALS: Final = (
     (
-        ("CERTIFICATE_REQUIRED", "HANDSHAKE_FAILURE"),
-        (
-            "the brokers of {stream} want to see a certificate of the client{said}; set RUNSTREAM_KAFKA_CERT_FILE and "
-            "RUNSTREAM_KAFKA_KEY_FILE"
-        ),
-    ),
-    (
         ("ALERT",),
         (
-            "the brokers of {stream} refuse the client's certificate{said}; check that RUNSTREAM_KAFKA_CERT_FILE is "
-            "signed by a CA that they trust"
+            "the brokers of {stream} refuse the client's certificate, or miss one{said}; set RUNSTREAM_KAFKA_CERT_FILE "
+            "and RUNSTREAM_KAFKA_KEY_FILE to one that is signed by a CA that they trust"
         ),
     ),
     (
@@ -178,15 +174,11 @@ _TLS_REFUSALS: Final = (
 
 def explain(error: BaseException, stream: KafkaStream) -> str:
     """One sentence: what happened, to what, and what to do.  Never holds a password."""
-    for held in _chain(error):
-        if isinstance(held, RunstreamError):
-            return str(held)
     found = _find(error)
     if found is None:
-        return f"{stream} failed: {type(error).__name__}: {error}"
-    cause, text = found
-    said = _said(cause)
-    return text.format(
+        return str(error) if isinstance(error, RunstreamError) else f"{stream} failed: {_text(error)}"
+    said = _said(found.error)
+    return found.text.format(
         stream=stream,
         servers=", ".join(stream.servers),
         topic=stream.topic,
@@ -196,13 +188,8 @@ def explain(error: BaseException, stream: KafkaStream) -> str:
 
 def may_retry(error: BaseException) -> bool:
     """Whether waiting can help: brokers come back, passwords and permissions have to be changed by somebody."""
-    chain = list(_chain(error))
-    if any("SSLError" in _names(held) for held in chain):
-        return False
-    for rule in _RULES:
-        if any(_names(held) & rule.names for held in chain):
-            return rule.retry
-    return any(getattr(held, "retriable", False) for held in chain)
+    found = _find(error)
+    return bool(getattr(error, "retriable", False)) if found is None else found.retry
 
 
 @contextmanager
@@ -210,31 +197,76 @@ def causes_kept() -> Iterator[None]:
     """While aiokafka connects: an error that ends this block has as its cause what aiokafka knew of it and only logged.
 
     Wrap ``start`` of a producer, consumer or admin client in it.  Blocks of several tasks do not disturb each other.
-    Without effect where ``logging`` leaves aiokafka's errors out altogether.
+    Without effect only where ``logging.disable`` leaves out all errors.
     """
-    logging.getLogger("aiokafka.client").addFilter(_keep)  # which adds it once
     failures: deque[BaseException] = deque(maxlen=_MOST_CAUSES)
-    token = _failures.set(failures)
-    try:
-        yield
-    except Exception as error:
-        telling = [failure for failure in failures if not may_retry(failure)] or list(failures)
-        if telling and error.__cause__ is None:
-            error.__cause__ = telling[-1]
-        raise
-    finally:
-        _failures.reset(token)
-        failures.clear()
+    with _listener.hearing(failures):
+        try:
+            yield
+        except Exception as error:
+            telling = [failure for failure in failures if not may_retry(failure)] or list(failures)
+            chain = list(_chain(error))
+            if telling and not any(telling[-1] is held for held in chain):
+                next(held for held in chain if held.__cause__ is None).__cause__ = telling[-1]
+            raise
+        finally:
+            failures.clear()
 
 
-_failures: ContextVar[deque[BaseException] | None] = ContextVar("runstream_kafka_failures", default=None)
+class _Listener(logging.Filter):
+    """Hears what aiokafka's client logs, also where nobody wants to see that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._logger = logging.getLogger("aiokafka")
+        self._failures: ContextVar[deque[BaseException] | None] = ContextVar("runstream_kafka_failures", default=None)
+        self._lock = Lock()
+        self._open = 0
+        self._own_level = self._least_shown = logging.NOTSET
+
+    @contextmanager
+    def hearing(self, failures: deque[BaseException]) -> Iterator[None]:
+        """Add to ``failures`` what is logged in this block by this task, and by those that it starts."""
+        token = self._failures.set(failures)
+        with self._lock:
+            self._open += 1
+            if self._open == 1:
+                self._begin()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._open -= 1
+                if self._open == 0:
+                    self._end()
+            self._failures.reset(token)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Take the errors out of a record; whether it is logged at all."""
+        failures = self._failures.get()
+        if failures is not None and isinstance(record.args, tuple):
+            failures.extend(argument for argument in record.args if isinstance(argument, BaseException))
+        return record.levelno >= self._least_shown
+
+    def _begin(self) -> None:
+        self._own_level, self._least_shown = self._logger.level, self._logger.getEffectiveLevel()
+        self._logger.setLevel(min(self._least_shown, logging.WARNING))
+        self._logger.addFilter(self)
+
+    def _end(self) -> None:
+        self._logger.removeFilter(self)
+        self._logger.setLevel(self._own_level)
 
 
-def _keep(record: logging.LogRecord) -> bool:
-    failures = _failures.get()
-    if failures is not None and isinstance(record.args, tuple):
-        failures.extend(argument for argument in record.args if isinstance(argument, BaseException))
-    return True
+_listener: Final = _Listener()
+
+
+class _Found(NamedTuple):
+    """The error of a chain that tells most, and what it means."""
+
+    error: BaseException
+    retry: bool
+    text: str
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -253,16 +285,15 @@ def _names(error: BaseException) -> frozenset[str]:
     return frozenset(kind.__name__ for kind in type(error).__mro__)
 
 
-def _find(error: BaseException) -> tuple[BaseException, str] | None:
-    """The error of the chain that tells most, and what it means."""
-    chain = list(_chain(error))
-    for held in chain:
-        if "SSLError" in _names(held):
-            return held, _tls(held)
+def _find(error: BaseException) -> _Found | None:
+    chain = [(held, _names(held)) for held in _chain(error)]
+    for held, names in chain:
+        if "SSLError" in names:
+            return _Found(held, retry=False, text=_tls(held))
     for rule in _RULES:
-        for held in chain:
-            if _names(held) & rule.names:
-                return held, rule.text
+        for held, names in chain:
+            if names & rule.names:
+                return _Found(held, rule.retry, rule.text)
     return None
 
 
@@ -284,6 +315,12 @@ def _tls(error: BaseException) -> str:
     return next(text for marks, text in _TLS_REFUSALS if any(mark in reason for mark in marks))
 
 
+def _text(error: BaseException) -> str:
+    """An error of which nothing is known, on one line; aiokafka's say their class's name themselves."""
+    name, text = type(error).__name__, " ".join(str(error).split())
+    return text if name in text else f"{name}: {text}"
+
+
 def _said(error: BaseException) -> str:
     """What an error itself says, on one line; nothing where it has no words of its own."""
     verified = getattr(error, "verify_message", None)
@@ -294,4 +331,5 @@ def _said(error: BaseException) -> str:
         return reason.lower().replace("_", " ")
     if isinstance(error, OSError):
         return error.strerror or " ".join(str(error).split())
-    return " ".join(str(error.args[0]).split()) if error.args and isinstance(error.args[0], str) else ""
+    text = error.args[0] if error.args and isinstance(error.args[0], str) else ""
+    return "" if text.startswith("Unable to bootstrap") else " ".join(text.split())

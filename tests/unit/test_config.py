@@ -95,6 +95,8 @@ def test_the_place_of_artifacts_follows_from_store_or_setting(store: str, artifa
         ({"stream": "queue:a\0b"}, "names no directory"),
         ({"stream": "queue:\ud800"}, "names no directory"),
         ({"segment_size": 100}, "at least 65536"),
+        ({"claim_size": 1}, "at least 1024"),
+        ({"sample": 2}, "a share between 0 and 1"),
         ({"policy": "wait"}, "drop, block"),
         ({"block_timeout": "nan"}, "must not be negative"),
         ({"journal_quota": "lots"}, "must be bytes"),
@@ -105,6 +107,21 @@ def test_a_wrong_setting_is_refused_with_its_name(arguments: dict[str, str], mes
     """Before anything is logged."""
     with pytest.raises(InvalidInputError, match=message):
         config.resolve(**arguments)  # type: ignore[arg-type]
+
+
+def test_a_program_whose_directory_is_gone_still_has_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Paths stay relative then."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert config.resolve(stream=KAFKA, journal_dir="j").queue.parent == Path("j")
+
+
+def test_artifacts_in_an_object_store_are_refused_by_the_sink() -> None:
+    """Until it can write there."""
+    with pytest.raises(InvalidInputError, match="not supported by this version"):
+        resolve_sink(stream=KAFKA, artifacts="s3://bucket/prefix")
 
 
 def test_every_setting_can_be_set_by_the_program(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,8 @@ def config(json: JsonOption = False) -> int:
 
 def _settings() -> list[Setting[Any]]:
     """Each setting once, by its name."""
-    found = {setting.name: setting for setting in (*SINK_SETTINGS, *KAFKA_SETTINGS)}
+    declared: tuple[Setting[Any], ...] = (*SINK_SETTINGS, *KAFKA_SETTINGS)
+    found = {setting.name: setting for setting in declared}
     for entry in entry_points(group=GROUP):
         found |= {setting.name: setting for setting in entry.load()}
     return [found[name] for name in sorted(found)]
