@@ -1,3 +1,4 @@
+# ruff: noqa: SLF001 - nothing public of aiokafka's tells of metadata, or stops what `stop` has left
 """A topic read by aiokafka: whole, or shared with the other members of a consumer group.
 
 aiokafka goes on silently while brokers are away, may wait for ever for an assignment, and may hang while it stops; it
@@ -15,7 +16,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, OffsetAndMetadata, TopicPartition
@@ -34,9 +35,10 @@ _START: Final = 15.0
 _ANSWER: Final = 15.0
 _ASSIGNED: Final = 60.0
 _TELL: Final = 3.0
-_STOP: Final = 5.0
-"""Seconds: for connecting, an answer, an assignment, the group's offsets, closing."""
-_WATCH: Final = 5.0
+_LIFE: Final = 8.0
+_STOP: Final = 3.0
+"""Seconds: for connecting, an answer, an assignment, the group's offsets, a sign of life, each step of closing."""
+_WATCH: Final = 4.0
 """Seconds between two questions whether the brokers are there."""
 _METADATA: Final = 10.0
 """Seconds after which a change of the topic is noticed."""
@@ -201,7 +203,7 @@ class KafkaLog:
         else:
             self._consumer.subscribe([self._stream.topic], listener=_Rebalances(self))
         self._refreshed = -math.inf  # the first metadata that come are expected
-        self._consumer._client.cluster.add_listener(self._notice)  # noqa: SLF001 - nothing public tells it
+        self._consumer._client.cluster.add_listener(self._notice)
         self._watcher = asyncio.create_task(self._watch())
 
     def change(self, *, assigned: bool) -> None:
@@ -226,7 +228,7 @@ class KafkaLog:
         while True:
             await asyncio.sleep(_WATCH)
             try:
-                async with asyncio.timeout(_ANSWER):
+                async with asyncio.timeout(_LIFE):
                     await self._consumer.end_offsets(list(self._consumer.assignment()))
                 self._trouble = None
             except Exception as error:  # noqa: BLE001 - whatever it is, whoever fetches is told
@@ -298,15 +300,31 @@ async def _find(settings: Connection, stream: KafkaStream) -> _Found:
 
 
 async def _stop(consumer: Any) -> None:
-    """Stop it, or, where that hangs, whatever it is made of."""
-    with contextlib.suppress(KafkaError, OSError, TimeoutError):
-        async with asyncio.timeout(_STOP):
-            await consumer.stop()
-            return
-    for part in (consumer._coordinator, consumer._fetcher, consumer._client):  # noqa: SLF001 - it has no other way
-        with contextlib.suppress(KafkaError, OSError, TimeoutError, AttributeError):
-            async with asyncio.timeout(1):
-                await part.close()
+    """Stop it, or, where that fails or hangs, whatever it is made of.
+
+    While brokers are away it fails: its fetcher is cancelled by its own requests, which it cancels, and leaves others.
+    """
+    if await _done(consumer.stop(), _STOP):
+        return
+    if consumer._fetcher is not None:
+        requests = consumer._fetcher._pending_tasks
+        for request in requests:
+            request.cancel()
+        if requests:
+            await asyncio.wait(requests, timeout=_STOP)
+    for part in (consumer._coordinator, consumer._client):
+        if part is not None:
+            await _done(part.close(), _STOP)
+
+
+async def _done(work: Coroutine[Any, Any, None], seconds: float) -> bool:
+    """Whether work was done in time; it is a task, as aiokafka's cancels whoever waits for it."""
+    task = asyncio.create_task(work)
+    _, late = await asyncio.wait({task}, timeout=seconds)
+    if late:
+        task.cancel()
+        await asyncio.wait({task}, timeout=1)
+    return task.done() and not task.cancelled() and task.exception() is None
 
 
 def _record(record: Any) -> LogRecord:
