@@ -26,9 +26,11 @@ from runstream.journal import Clock, Journal
 from runstream.journal_directory import JournalDirectory
 from runstream.keeper import Keeper
 from runstream.sampling import Sampling, Tally
+from runstream.shipping.link import Link
 from runstream_schemas.errors import InvalidInputError
 from runstream_schemas.events import MetricLogged, MetricsLogged, TagsSet, encode_event
 from runstream_schemas.segment import DROP_REASONS
+from runstream_schemas.streams import KafkaStream
 from runstream_schemas.values import RowEncoder
 
 __all__ = ["Client", "client"]
@@ -195,7 +197,17 @@ class Client:
         return Staging(self.config.staging, sync=sync)
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Wait until every event so far, and every file, is on the disk; False after ``timeout`` s or a failure."""
+        """Wait until every event so far, and every file, is safe; False after ``timeout`` s or a failure.
+
+        Safe is on the disk, and with a stream in Kafka acknowledged by its brokers, which is waited for at most 30 s
+        where there is no ``timeout``.
+        """
+        begun = time.monotonic()
+        if not self._flush_to_disk(timeout):
+            return False
+        return self._link.wait(None if timeout is None else begun + timeout - time.monotonic())
+
+    def _flush_to_disk(self, timeout: float | None) -> bool:
         self._notice_fork()
         begun = time.monotonic()
         if self._copies is not None:
@@ -228,6 +240,7 @@ class Client:
         if journal is not None:
             _shut(journal, keeper)
             self._counts.settle(journal)
+            self._link.closed(journal)
 
     def stats(self) -> dict[str, Any]:
         """Counts since this process began: see `runstream.stats`."""
@@ -236,6 +249,7 @@ class Client:
         return {
             "accepted": totals["accepted"],
             "synced": totals["synced"],
+            "shipped": self._link.shipped if isinstance(self.config.stream, KafkaStream) else None,
             "dropped": {reason: self._unopened_drops[reason] + totals[reason] for reason in DROP_REASONS},
             "stalls": totals["stalls"],
             "converted": self.encoder.converted,
@@ -243,8 +257,9 @@ class Client:
             "sampled_out_points": self.points_left_out.total,
             "copying": 0 if self._copies is None else self._copies.unfinished,
             "lost_files": 0 if self._copies is None else self._copies.lost,
+            "stream": str(self.config.stream),
             "queue": str(self.config.queue),
-            "error": (keeper.error if keeper is not None else "") or self._vanished,
+            "error": (keeper.error if keeper is not None else "") or self._vanished or self._link.error,
         }
 
     def _reset(self) -> None:
@@ -267,6 +282,7 @@ class Client:
         self._copies = None
         self.rows_left_out, self.points_left_out = Tally(), Tally()
         self._counts = Counts()
+        self._link = Link()
         self.active_runs = {}
         self.announced = set()
 
@@ -303,6 +319,7 @@ class Client:
                 self._counts.add(journal)
                 self._journal, self._keeper = journal, keeper
                 self._hand_over_drops(journal)
+                self._link.opened(journal, self.config, self._arguments)
                 return journal
         _shut(journal, keeper)  # a signal handler or a destructor logged meanwhile
         return held
@@ -318,12 +335,13 @@ class Client:
         """Somebody has removed the journal: the next event opens another one."""
         self._vanished = f"{vanished.directory.path} was removed while it was in use; what no sink had read is lost"
         self.announced = set()
+        self._link.closed(vanished, lost=True)
         self._close_journal()
 
     def _start_keeper(self, journal: Journal) -> Keeper | None:
         if self._ending:  # a thread that is started now might never run, and would be waited for
             return None
-        keeper = Keeper(lambda: with_nested(journal), self.config.sync_interval, self._leave)
+        keeper = Keeper(lambda: with_nested(journal), self.config.sync_interval, self._leave, self._link.look)
         journal.kept = keeper.start()
         return keeper if journal.kept else None
 
@@ -364,6 +382,7 @@ class Client:
             self._copies.wait(_COPY_TIMEOUT)
             self._copies.stop()
         self.close()
+        self._link.end()
 
 
 def _shut(journal: Journal, keeper: Keeper | None) -> None:

@@ -27,10 +27,15 @@ class Keeper:
         journals: Callable[[], Iterable[Journal]],
         sync_interval: float,
         vanished: Callable[[Journal], None] = lambda _: None,
+        look: Callable[[], None] = lambda: None,
     ) -> None:
-        """``vanished`` is called, in the thread, with a journal that somebody has removed from the disk."""
+        """Both are called in the thread.
+
+        ``vanished`` is told of a journal that somebody has removed from the disk; ``look`` is called again and again.
+        """
         self._journals = journals
         self._vanished = vanished
+        self._look = look
         self._sync_interval = sync_interval
         self._wake: SimpleQueue[None] = SimpleQueue()  # a signal handler may ask while its own thread asks
         self._stopping = False
@@ -101,6 +106,7 @@ class Keeper:
             count = sum(journal.accepted for journal in self._journals())
             due = time.monotonic() - last_sync >= self._sync_interval
             self._tend(sync=asked or due)
+            self._look()
             if asked or due:
                 last_sync = time.monotonic()
             busy = count != last_count or due
