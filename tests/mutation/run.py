@@ -62,6 +62,7 @@ GROUPS = {
             "tests/unit/test_follower.py",
             "tests/unit/test_acknowledgements.py",
             "tests/unit/test_queue_source.py",
+            "tests/unit/test_queue_source_costs.py",
             "tests/unit/test_retention.py",
         ),
     ),

@@ -10,7 +10,7 @@ import pytest
 from runstream.journal import Journal
 from runstream_schemas.delivery import Delivery
 from runstream_schemas.errors import CorruptDataError
-from runstream_schemas.follower import Follower, parse_position
+from runstream_schemas.follower import Follower, parse_position, queue_id
 from support.journals import FaultyFilesystem, journal_path, make_journal
 from support.queues import LIMIT, dead_journal, events
 
@@ -117,10 +117,44 @@ def test_whoever_is_set_back_reads_again_from_there(follower: Follower, tmp_path
     journal.close()
 
 
-def test_what_is_no_position_is_refused(follower: Follower) -> None:
+def test_a_large_journal_is_read_in_one_delivery(follower: Follower, tmp_path: Path) -> None:
+    """As far as the limit goes: chunk by chunk."""
+    journal = make_journal(tmp_path, segment_size=8 << 20)
+    sent = [b"%d" % number + bytes(100_000) for number in range(50)]
+    for body in sent:
+        journal.append(body)
+    assert bodies(follower.read(LIMIT)) == sent
+    assert not follower.backlog
+    assert not follower.read(LIMIT)
+    journal.close()
+
+
+@pytest.mark.parametrize(
+    "text", ["here", "0:4096:1", "0:4096:1:2", "0:4096:-2:0", f"0:{1 << 63}:1:0", f"{'1' * 21}:0:0:0"]
+)
+def test_what_is_no_position_is_refused(follower: Follower, text: str) -> None:
     """Before anything is read."""
     with pytest.raises(CorruptDataError, match="is no position in a journal"):
-        follower.seek({"a" * 32: "here"})
+        follower.seek({"a" * 32: text})
+
+
+def test_the_largest_position_is_one() -> None:
+    """Nothing in a file lies behind it."""
+    assert parse_position(f"{(1 << 64) - 1}:{(1 << 63) - 1}:-1:0").offset == (1 << 63) - 1
+
+
+def test_the_identity_of_a_queue_is_on_the_disk_before_anybody_hears_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file first, then its name: stores keep their positions under it."""
+    synced: list[str] = []
+    monkeypatch.setattr(
+        os, "fsync", lambda descriptor: synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+    )
+    queue_id(tmp_path)
+    assert [name.partition(".")[0] for name in synced] == ["id", tmp_path.name]
+    queue_id(tmp_path)
+    assert len(synced) == 2
 
 
 def test_a_queue_is_alive_while_any_other_journal_has_a_writer(follower: Follower, tmp_path: Path) -> None:
