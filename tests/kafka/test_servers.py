@@ -2,8 +2,12 @@
 
 import asyncio
 import contextlib
+import os
 import ssl
+import subprocess
+import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +20,7 @@ from support.kafka_security import USERS, Operation, Resource
 from support.waiting import until
 
 DEADLINE = 60
+TESTS = str(Path(__file__).parent.parent)
 
 
 @contextlib.asynccontextmanager
@@ -281,3 +286,29 @@ async def test_a_proxy_that_is_switched_off_lets_nobody_through(proxied: KafkaCl
             pass
     await produce(proxied.servers(PROXIED), topic, b"a")
     assert await values(proxied, topic) == [b"a"]
+
+
+async def test_a_server_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
+    """However that process ends."""
+    program = (
+        "import sys, time; from pathlib import Path; from support.servers import Server;"
+        "server = Server(['sleep', '1000'], Path(sys.argv[1])); server.launch(); print(server.pid, flush=True);"
+        "time.sleep(1000)"
+    )
+    starter = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, tmp_path / "log", stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": TESTS}
+    )
+    assert starter.stdout is not None
+    server = int(await starter.stdout.readline())
+    assert running(server)
+    starter.kill()
+    await starter.wait()
+    await until(lambda: not running(server), DEADLINE)
+
+
+def running(pid: int) -> bool:
+    """Whether there is such a process, and it is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -38,7 +38,8 @@ class Authority:
     def issue(self, name: str, hosts: str = "DNS:localhost,IP:127.0.0.1") -> Certificate:
         """A certificate for CN=`name` that holds for these hosts."""
         base = self._directory / name
-        issued = Certificate(*(base.with_suffix(suffix) for suffix in (".crt", ".key", ".encrypted.key", ".pem")))
+        certificate, key, encrypted, together = (base.with_suffix(end) for end in (".crt", ".key", ".enc.key", ".pem"))
+        issued = Certificate(certificate, key, encrypted, together)
         request, extensions = base.with_suffix(".csr"), base.with_suffix(".ext")
         extensions.write_text(f"subjectAltName={hosts}\n")
         _openssl("req", *_CURVE, "-subj", f"/CN={name}", "-keyout", issued.key, "-out", request)

@@ -23,7 +23,7 @@ _DEADLINE = 60
 _REQUEST_TIMEOUT_MS = 5_000
 
 
-class NotYetError(KafkaError):
+class NotYetError(KafkaError):  # type: ignore[misc]
     """Not every node has heard of it."""
 
     retriable = True

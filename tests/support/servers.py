@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -55,6 +56,7 @@ class Server:
                 start_new_session=True,  # Ctrl-C is for the tests, which then stop it
             )
             self._process = starting.result()
+        self._wait_until_bound(guarded[0])
 
     def kill(self) -> None:
         """As by `kill -9`; also where it is paused or gone."""
@@ -84,6 +86,13 @@ class Server:
     def tail(self, size: int = 3_000) -> str:
         """The end of its output."""
         return self.log.read_bytes()[-size:].decode(errors="replace") if self.log.exists() else ""
+
+    def _wait_until_bound(self, guard: str) -> None:
+        """Wait until the guard has become the program; before that it might survive this process."""
+        program = Path(f"/proc/{self.pid}/exe")
+        with contextlib.suppress(OSError):  # it has ended
+            while program.samefile(guard):
+                time.sleep(0.001)
 
     def _end(self, number: int, timeout: float | None = None) -> None:
         if self._process is not None:
