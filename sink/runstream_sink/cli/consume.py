@@ -35,6 +35,9 @@ def sink(
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
     once: Annotated[bool, typer.Option("--once", help="Apply what is there now, then end.")] = False,
+    standby: Annotated[
+        bool, typer.Option("--standby", help="Wait until no other sink holds the store, then take over.")
+    ] = False,
 ) -> int:
     """Apply the stream to the store, until SIGTERM or SIGINT; what was begun is finished first."""
     from runstream_sink.logging import set_up
@@ -42,7 +45,7 @@ def sink(
 
     options = resolve(stream=stream, store=store, artifacts=artifacts)
     set_up(options.log_level, options.log_format)
-    wait_for(run_sink(options, once=once))
+    wait_for(run_sink(options, once=once, standby=standby))
     return Exit.OK
 
 
@@ -50,20 +53,38 @@ def replay(
     stream: StreamOption = None,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
+    first: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            metavar="PLACE",
+            help="Where a topic's replay begins: earliest, a time (ISO 8601, or milliseconds since the epoch) at which "
+            "records were sent, or offsets by partition such as 0=100,1=250.  Default: earliest",
+        ),
+    ] = "earliest",
+    until: Annotated[
+        str,
+        typer.Option(
+            "--until", metavar="PLACE", help="Before what it ends: latest, a time, or offsets.  Default: latest"
+        ),
+    ] = "latest",
     json: JsonOption = False,
 ) -> int:
     """Apply all that a stream holds to a fresh store; the stream stays as it is.
 
     Names at the end, by producer, the events that the stream no longer holds; the exit code is 1 if there are any.
+    What lies before --from is not among them.
     """
+    from runstream_sink.kafka.bounds import parse_bound
     from runstream_sink.logging import set_up
     from runstream_sink.service import replay as run_replay
 
+    bounds = {"first": parse_bound(first, "--from"), "until": parse_bound(until, "--until")}
     options = resolve(stream=stream, store=store, artifacts=artifacts)
     set_up(options.log_level, options.log_format)
     total = _events_in(options)
     with progress("events") as report:
-        done = wait_for(run_replay(options, lambda made: report("replaying", made.events, total)))
+        done = wait_for(run_replay(options, lambda made: report("replaying", made.events, total), **bounds))
     made = done.progress
     output.note(f"replayed {made.events:,} events into {options.store.text}; {made.dead:,} are dead letters")
     if json:
@@ -88,8 +109,12 @@ async def _digest(options: Options) -> str:
 
 
 def _events_in(options: Options) -> int:
+    """How many there are to come; 0 where that is not known."""
     from runstream_schemas.journal_status import read_stream_status
+    from runstream_schemas.streams import QueueStream
 
+    if not isinstance(options.stream, QueueStream):
+        return 0
     return read_stream_status(options.queue, {}).backlog.events
 
 

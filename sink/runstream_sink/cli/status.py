@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from runstream_schemas.streams import KafkaStream
 from runstream_sink.cli import output
+from runstream_sink.cli.kafka_status import print_kafka, read_kafka
+from runstream_sink.cli.losses import fields, greatest, losses_by_journal
 from runstream_sink.cli.options import JsonOption, StoreOption, StreamOption, opened, resolve, wait_for
 from runstream_sink.config import Options
-
-if TYPE_CHECKING:
-    from runstream_schemas.journal_status import Loss
 
 __all__ = ["status"]
 
@@ -19,13 +18,20 @@ __all__ = ["status"]
 def status(stream: StreamOption = None, store: StoreOption = None, json: JsonOption = False) -> int:
     """Show journals, backlog, consumers, losses and dead letters; no sink need run.
 
-    The backlog is what the journals hold and the store has not applied.  Without a store everything is backlog.
+    The backlog is what the journals hold and the store has not applied.  Without a store everything is backlog.  Of a
+    topic, what the store has not read is shown by partition, and as backlog what no broker has acknowledged.
     """
-    found = wait_for(_read(resolve(stream=stream, store=store)))
+    options = resolve(stream=stream, store=store)
+    if isinstance(options.stream, KafkaStream):
+        found = wait_for(read_kafka(options, options.stream))
+        show = print_kafka
+    else:
+        found = wait_for(_read(options))
+        show = _print
     if json:
         output.print_json(found)
     else:
-        _print(found)
+        show(found)
     return 0
 
 
@@ -53,27 +59,13 @@ async def _read(options: Options) -> dict[str, Any]:
         "store_id": held.store_id if held else None,
         "sink": held.sink if held else None,
         "consumers": [
-            {**_fields(consumer), "this_store": held is not None and consumer.store_id == held.store_id}
+            {**fields(consumer), "this_store": held is not None and consumer.store_id == held.store_id}
             for consumer in stream.consumers
         ],
-        "losses": [_fields(loss) for loss in _greatest([*stream.losses, *(held.losses if held else [])])],
+        "losses": [fields(loss) for loss in greatest([*stream.losses, *(held.losses if held else [])])],
         "dead_letters": held.dead_letters if held else {},
-        "by_journal": [_fields(journal) for journal in stream.journals],
+        "by_journal": [fields(journal) for journal in stream.journals],
     }
-
-
-def _fields(record: Any) -> dict[str, Any]:
-    return {name: getattr(record, name) for name in record.__struct_fields__}
-
-
-def _greatest(losses: list[Loss]) -> list[Loss]:
-    """Of several counts for one segment and reason the greatest holds."""
-    held: dict[tuple[str, int, str], Loss] = {}
-    for loss in losses:
-        key = (loss.producer_id, loss.segment, loss.reason)
-        if key not in held or held[key].count < loss.count:
-            held[key] = loss
-    return [held[key] for key in sorted(held)]
 
 
 def _print(found: dict[str, Any]) -> None:
@@ -88,7 +80,7 @@ def _print(found: dict[str, Any]) -> None:
         output.print_table(("consumer", "segments kept", "in bytes", "last acknowledged"), rows)
     if found["losses"]:
         output.lines([""])
-        output.print_table(("lost by journal", "reason", "events"), _losses_by_journal(found["losses"]))
+        output.print_table(("lost by journal", "reason", "events"), losses_by_journal(found["losses"]))
     if found["dead_letters"]:
         output.lines([""])
         output.print_table(("dead letters", "events"), sorted(found["dead_letters"].items()))
@@ -126,10 +118,3 @@ def _consumer_row(consumer: dict[str, Any]) -> tuple[Any, ...]:
     name = consumer["store_id"] + (" (this store)" if consumer["this_store"] else "")
     size = output.size(consumer["bytes_behind"])
     return name, consumer["segments_behind"], size, output.time_of(consumer["acknowledged"])
-
-
-def _losses_by_journal(losses: list[dict[str, Any]]) -> list[tuple[str, str, int]]:
-    sums: Counter[tuple[str, str]] = Counter()
-    for loss in losses:
-        sums[loss["producer_id"], loss["reason"]] += loss["count"]
-    return [(*key, count) for key, count in sums.items()]
