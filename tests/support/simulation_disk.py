@@ -116,7 +116,7 @@ class Disk:
         self._weather(image.root, image, left, share)
         for number in sorted({one for entries in left.directories.values() for one in entries.values()}):
             if number not in left.directories:
-                left.files[number] = self._torn(number, image.files.get(number, b""), share, unit)
+                left.files[number] = self._torn(number, self._content(number, image), share, unit)
         self._keep_databases(image, left)
         return left
 
@@ -138,6 +138,14 @@ class Disk:
         """Names that changed with this one: a rename takes place as a whole or not at all."""
         numbers = {now.get(name), durable.get(name)} - {None}
         return {name, *(other for other in {*now, *durable} if {now.get(other), durable.get(other)} & numbers)}
+
+    def _content(self, number: int, image: Image) -> bytes:
+        """A file's bytes; where its removal is undone, those that it had when it was removed."""
+        found = image.files.get(number)
+        if found is None:
+            with self._unobserved():
+                found = (self._links / str(number)).read_bytes()
+        return found
 
     def _torn(self, number: int, now: bytes, share: float, unit: int) -> bytes:
         durable = self._bytes.get(number, b"")
