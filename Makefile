@@ -61,8 +61,11 @@ format: $(VENV)/.lint
 	$(VENV)/bin/ruff format
 
 bench: .venv-bench/.bench
+	.ci/install-components kafka
 	.venv-bench/bin/python bench/emit.py
 	.venv-bench/bin/python bench/sink.py
+	.venv-bench/bin/python bench/serving.py
+	.venv-bench/bin/python bench/kafka.py
 
 wheel: $(VENV)/.test
 	rm -rf dist

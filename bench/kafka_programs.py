@@ -1,0 +1,174 @@
+"""The processes of the benchmark ``kafka``, each of which does one thing and prints one line of JSON when it is done.
+
+``seconds`` is what the work took, without starting the process and, except for the sink, without connecting; ``began``
+and ``ended`` are `time.time`.
+"""
+
+import argparse
+import asyncio
+import json
+import resource
+import struct
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import runstream
+
+__all__ = ["MARKER", "main", "read_values", "write_values"]
+
+MARKER = "done"
+"""The metric that is logged last."""
+PROMPT = "What does this function return, and why? " * 35
+ANSWER = 'It returns "a", then\nstops. ' * 20
+_LENGTH = struct.Struct("<I")
+
+
+def emit(stream: str, kind: str, count: str) -> None:
+    """Log metrics or 2 KB rows as fast as it goes, then the marker."""
+    runstream.configure(stream=stream, journal_quota="64GiB")
+    number = int(count)
+    with runstream.start_run() as run:
+        began = time.time()
+        for step in range(number - 1):
+            if kind == "metrics":
+                run.log_metric(("loss", "accuracy", "tokens", "latency")[step % 4], step * 0.25, step=step)
+            else:
+                run.log_prediction({"id": step, "prompt": PROMPT, "output": ANSWER, "latency_ms": step * 0.5})
+        run.log_metric(MARKER, 1.0)
+        ended = time.time()
+    _tell(began, ended)
+
+
+def pace(stream: str, key: str, rate: str, seconds: str) -> None:
+    """Log so many events a second, of which each is a point with the time at which it was logged."""
+    runstream.configure(stream=stream)
+    period, count = 1 / float(rate), int(float(rate) * float(seconds))
+    with runstream.start_run() as run:
+        began = time.time()
+        for step in range(count):
+            ahead = began + step * period - time.time()
+            if ahead > 0:
+                time.sleep(ahead)
+            run.log_metric(key, time.time(), step=step)
+        ended = time.time()
+    _tell(began, ended)
+
+
+def ship(stream: str, directory: str) -> None:
+    """Ship what a journal directory holds."""
+    from runstream.shipping.kafka_transport import KafkaTransport
+    from runstream.shipping.shipper import News, Shipper
+    from runstream_schemas.streams import KafkaStream, parse_stream
+
+    target = parse_stream(stream)
+    assert isinstance(target, KafkaStream)
+
+    begins: list[float] = []
+
+    def hear(news: News) -> None:
+        if news.state == "shipping" and not begins:
+            begins.append(time.time())
+
+    asyncio.run(Shipper(Path(directory), KafkaTransport(target), hear, once=True).run())
+    _tell(begins[0], time.time())
+
+
+def sink(stream: str, store: str) -> None:
+    """Apply what a topic holds."""
+    import runstream_sink.kafka.client  # noqa: F401 - so that loading it takes no time below
+    from runstream_sink.config import resolve
+    from runstream_sink.logging import set_up
+    from runstream_sink.service import replay
+
+    set_up("error", "json")
+    began = time.time()
+    asyncio.run(replay(resolve(stream=stream, store=store), lambda _: None))
+    _tell(began, time.time())
+
+
+def produce(servers: str, topic: str, file: str, key: str) -> None:
+    """Send values, as aiokafka's idempotent producer alone does it: to one partition, all of them acknowledged."""
+    from aiokafka import AIOKafkaProducer
+
+    from runstream_schemas.kafka_settings import KAFKA_COMPRESSION
+
+    values = list(read_values(Path(file)))
+    compression = KAFKA_COMPRESSION.get()
+
+    async def run() -> tuple[float, float]:
+        producer = AIOKafkaProducer(
+            bootstrap_servers=servers,
+            acks="all",
+            enable_idempotence=True,
+            compression_type=None if compression == "none" else compression,
+            max_batch_size=1 << 20,
+            max_request_size=8 << 20,
+        )
+        async with producer:
+            began = time.time()
+            sent = [await producer.send(topic, value, bytes.fromhex(key)) for value in values]
+            await asyncio.gather(*sent)
+            return began, time.time()
+
+    _tell(*asyncio.run(run()))
+
+
+def consume(servers: str, topic: str, count: str) -> None:
+    """Read values, as aiokafka's consumer alone does it; says "ready" before."""
+    from aiokafka import AIOKafkaConsumer
+
+    async def run() -> tuple[float, float]:
+        consumer = AIOKafkaConsumer(
+            topic, bootstrap_servers=servers, auto_offset_reset="earliest", max_partition_fetch_bytes=8 << 20
+        )
+        async with consumer:
+            print('"ready"', flush=True)
+            began = time.time()
+            left = int(count)
+            while left > 0:
+                fetched = await consumer.getmany(timeout_ms=1000)
+                left -= sum(map(len, fetched.values()))
+            return began, time.time()
+
+    _tell(*asyncio.run(run()))
+
+
+def read_values(file: Path) -> Iterator[bytes]:
+    """What `write_values` has written."""
+    data = file.read_bytes()
+    at = 0
+    while at < len(data):
+        (size,) = _LENGTH.unpack_from(data, at)
+        at += _LENGTH.size
+        yield data[at : at + size]
+        at += size
+
+
+def write_values(file: Path, values: list[bytes]) -> None:
+    """Values, each behind its length."""
+    file.write_bytes(b"".join(_LENGTH.pack(len(value)) + value for value in values))
+
+
+def _tell(began: float, ended: float) -> None:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    cpu = used.ru_utime + used.ru_stime
+    print(json.dumps({"began": began, "ended": ended, "seconds": ended - began, "cpu": cpu}), flush=True)
+
+
+PROGRAMS: dict[str, Callable[..., None]] = {
+    program.__name__: program for program in (emit, pace, ship, sink, produce, consume)
+}
+
+
+def main() -> None:
+    """Run one of the programs."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("program", choices=PROGRAMS)
+    parser.add_argument("arguments", nargs="*")
+    options = parser.parse_args()
+    PROGRAMS[options.program](*options.arguments)
+
+
+if __name__ == "__main__":
+    main()
