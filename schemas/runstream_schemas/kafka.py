@@ -103,7 +103,7 @@ class _Resolution:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
         path = self._text(KAFKA_PROPERTIES)
-        self._file = read_properties(Path(path).expanduser()) if path else Properties("", {})
+        self._file = read_properties(_path(path)) if path else Properties("", {})
 
     def connection(self, stream: KafkaStream) -> Connection:
         protocol = self._setting_or_property(KAFKA_SECURITY_PROTOCOL, "security.protocol")
@@ -184,7 +184,7 @@ class _Resolution:
         """What is set, else what the file says, else the default."""
         if self._is_set(setting) or key not in self._file.values:
             return self._text(setting)
-        value = self._file.values[key]
+        value = self._file.values[key].upper()
         if value not in setting.choices:
             raise InvalidInputError(
                 f"{self._file.name} has {key}={value:.100}; it must be one of {', '.join(setting.choices)}"
@@ -196,11 +196,11 @@ class _Resolution:
         text, path = self._text(setting), self._text(file)
         if text and path:
             raise InvalidInputError(f"{setting.variable} and {file.variable} are both set; unset one of them")
-        return _read_password(Path(path).expanduser(), file.variable) if path else text
+        return _read_password(_path(path), file.variable) if path else text
 
     def _file_of(self, setting: Setting[str]) -> Material | None:
         path = self._text(setting)
-        return Material(setting.variable, Path(path).expanduser()) if path else None
+        return Material(setting.variable, _path(path)) if path else None
 
     def _is_set(self, setting: Setting[str]) -> bool:
         return setting.resolve(None, self._environ).origin != "default"
@@ -208,6 +208,10 @@ class _Resolution:
     def _text(self, setting: Setting[T]) -> T:
         value: T = setting.resolve(None, self._environ).value
         return value
+
+
+def _path(text: str) -> Path:
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - which raises where there is no such user
 
 
 def _read_password(path: Path, variable: str) -> str:

@@ -124,7 +124,7 @@ class Properties:
 
     def checks_hostname(self) -> bool:
         """Whether a broker's certificate must be for its host.  Raises `InvalidInputError`."""
-        value = self.values.get(_HOSTNAME, "https").strip().lower()
+        value = self.values.get(_HOSTNAME, "https").lower()
         if value not in {"", "https"}:
             raise InvalidInputError(
                 f"{self.name} has {_HOSTNAME}={value:.100}; it must be https, or empty for no check"
@@ -132,7 +132,10 @@ class Properties:
         return value == "https"
 
     def _material(self, store: str, inline: str) -> Material | None:
-        location, kind = self.values.get(f"ssl.{store}.location", ""), self.values.get(f"ssl.{store}.type", "JKS")
+        location, kind = (
+            self.values.get(f"ssl.{store}.location", ""),
+            self.values.get(f"ssl.{store}.type", "JKS").upper(),
+        )
         text = self._text(f"ssl.{store}.{inline}")
         if (location or text) and kind != "PEM":
             raise InvalidInputError(
@@ -160,7 +163,7 @@ def read_properties(path: Path) -> Properties:
         text = content.decode()
     except UnicodeDecodeError:
         text = content.decode("latin-1")
-    return Properties(str(path), parse(text))
+    return Properties(str(path), {key: value.strip() for key, value in parse(text).items()})  # as Kafka does
 
 
 def parse(text: str) -> dict[str, str]:

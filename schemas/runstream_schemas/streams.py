@@ -9,7 +9,6 @@ stream has one of its own, whose name follows from the stream's servers, in what
 
 import os
 import re
-from hashlib import sha256
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
@@ -17,12 +16,13 @@ from runstream_schemas.errors import InvalidInputError
 
 __all__ = ["KafkaStream", "QueueStream", "Stream", "hide_password", "journal_directory", "parse_stream"]
 
+# Patterns are compiled when they are first used, which a program that logs to a queue never does.
 _FORMS: Final = "use queue:DIR or kafka://HOST:PORT[,HOST:PORT]/TOPIC"
 _DEFAULT_PORT: Final = "9092"
-_HOST: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9_.])?")
-_TOPIC: Final = re.compile(r"[a-zA-Z0-9._-]{1,249}")
-_SERVER: Final = re.compile(r"(?:\[(?P<address>[^\]]*)\]|(?P<host>[^:\[\]]*))(?::(?P<port>.*))?", re.DOTALL)
-_USER: Final = re.compile(r"(kafka:/*|[a-z][a-z0-9+.-]*://(?!/)).*@", re.DOTALL | re.IGNORECASE)
+_HOST: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9_.])?"
+_TOPIC: Final = r"[a-zA-Z0-9._-]{1,249}"
+_SERVER: Final = r"(?s)(?:\[(?P<address>[^\]]*)\]|(?P<host>[^:\[\]]*))(?::(?P<port>.*))?"
+_USER: Final = r"(?si)(kafka:/*|[a-z][a-z0-9+.-]*://(?!/)).*@"
 _TOPIC_IN_NAME: Final = 200
 """Characters of the topic in a journal directory's name, so that this and the hash stay below what a name may have."""
 
@@ -66,13 +66,15 @@ def parse_stream(text: str) -> Stream:
 
 def journal_directory(stream: KafkaStream, journal_dir: Path) -> Path:
     """Where programs of this machine journal what goes to a stream, below RUNSTREAM_JOURNAL_DIR."""
+    from hashlib import sha256  # which takes milliseconds
+
     normal = str(KafkaStream(tuple(sorted(stream.servers)), stream.topic))
     return journal_dir / f"{stream.topic[:_TOPIC_IN_NAME]}-{sha256(normal.encode()).hexdigest()[:12]}"
 
 
 def hide_password(text: str) -> str:
     """An address as it may be shown: with ``***`` for the user and the password in it."""
-    found = _USER.match(text)
+    found = re.match(_USER, text)
     return f"{found[1]}***@{text[found.end() :]}" if found else text
 
 
@@ -110,7 +112,7 @@ def _kafka(text: str, rest: str) -> KafkaStream:
         raise InvalidInputError(f"{shown} names no server; use kafka://HOST:PORT/TOPIC")
     if not slash or not topic:
         raise InvalidInputError(f"{shown} names no topic; use kafka://{servers:.200}/TOPIC")
-    if not _TOPIC.fullmatch(topic) or topic in {".", ".."}:
+    if not re.fullmatch(_TOPIC, topic) or topic in {".", ".."}:
         raise InvalidInputError(
             f"{shown} has the topic {topic!r:.100}; a topic has 1 to 249 letters, digits, '.', '_' or '-', and is not "
             "'.' or '..'"
@@ -120,7 +122,7 @@ def _kafka(text: str, rest: str) -> KafkaStream:
 
 def _server(text: str, shown: str) -> str:
     """``host:port`` in the one form that there is of it."""
-    found = _SERVER.fullmatch(text)
+    found = re.fullmatch(_SERVER, text)
     host = found and (_address(found["address"]) if found["address"] is not None else _host(found["host"]))
     if not found or not host:
         raise InvalidInputError(
@@ -134,7 +136,7 @@ def _server(text: str, shown: str) -> str:
 
 
 def _host(text: str) -> str | None:
-    return text.lower() if _HOST.fullmatch(text) else None
+    return text.lower() if re.fullmatch(_HOST, text) else None
 
 
 def _address(text: str) -> str | None:

@@ -58,6 +58,16 @@ def test_a_file_is_in_utf_8_or_in_javas_encoding(tmp_path: Path, encoding: str) 
     assert read_properties(path).key_password == "m\u00fcde"
 
 
+def test_blanks_around_a_value_do_not_count(tmp_path: Path) -> None:
+    """An editor leaves them behind, and nobody sees them."""
+    path = tmp_path / "client.properties"
+    path.write_text("ssl.key.password=p \nssl.truststore.type=pem\t\nssl.truststore.location=/ca \n")
+    found = read_properties(path)
+    ca = found.ca()
+    assert ca is not None
+    assert (ca.path, found.key_password) == (Path("/ca"), "p")
+
+
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     """With the setting that names it."""
     with pytest.raises(EnvironmentUnavailableError, match=r"none, which RUNSTREAM_KAFKA_PROPERTIES names, cannot be"):
@@ -171,7 +181,7 @@ def test_a_key_store_that_cannot_be_used_is_refused(values: dict[str, str], mess
         Properties("f", values).identity()
 
 
-@pytest.mark.parametrize(("value", "checked"), [("https", True), ("HTTPS", True), ("", False), (" ", False)])
+@pytest.mark.parametrize(("value", "checked"), [("https", True), ("HTTPS", True), ("", False)])
 def test_the_hosts_name_is_checked_unless_the_algorithm_is_empty(value: str, checked: bool) -> None:
     """As in Java."""
     assert Properties("f", {"ssl.endpoint.identification.algorithm": value}).checks_hostname() is checked

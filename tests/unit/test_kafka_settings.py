@@ -87,6 +87,12 @@ def test_a_password_may_lie_in_a_file(tmp_path: Path, end: bytes) -> None:
     assert made(**settings, password_file=path).arguments()["sasl_plain_password"] == " m\u00fcde "
 
 
+def test_the_file_of_a_user_who_does_not_exist_is_refused() -> None:
+    """As any other that cannot be read."""
+    with pytest.raises(EnvironmentUnavailableError, match="~nobody-of-that-name/p, which RUNSTREAM_KAFKA_PROPERTIES"):
+        made(properties="~nobody-of-that-name/p")
+
+
 @pytest.mark.parametrize(
     ("content", "error", "message"),
     [
@@ -224,7 +230,7 @@ def test_a_file_of_properties_makes_a_whole_connection(
     """As Java's clients take it; what has no effect here is listed."""
     properties.write_text(
         "bootstrap.servers=elsewhere:9092\n"
-        "security.protocol=SASL_SSL\nsasl.mechanism=SCRAM-SHA-512\n"
+        "security.protocol=sasl_ssl\nsasl.mechanism=SCRAM-SHA-512\n"
         f'sasl.jaas.config={SCRAM} required \\\n  username="alice" \\\n  password="{SECRET}";\n'
         f"ssl.truststore.type=PEM\nssl.truststore.location={authority.certificate}\n"
         f"ssl.keystore.type=PEM\nssl.keystore.location={client.together}\n"
@@ -303,7 +309,7 @@ def test_a_protocol_that_is_set_leaves_out_what_the_file_says_of_others(properti
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("security.protocol=sasl", "client.properties has security.protocol=sasl; it must be one of PLAINTEXT"),
+        ("security.protocol=sasl", "client.properties has security.protocol=SASL; it must be one of PLAINTEXT"),
         ("sasl.mechanism=OAUTHBEARER", "has sasl.mechanism=OAUTHBEARER; it must be one of"),
         ("sasl.mechanism=PLAIN", "the protocol is PLAINTEXT, which has none"),
         ("ssl.truststore.location=/x", "client.properties is about TLS, and the protocol PLAINTEXT has none"),
