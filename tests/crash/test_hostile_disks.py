@@ -218,7 +218,7 @@ def test_a_disk_that_does_not_sync(pipeline: Pipeline) -> None:
     print("error", runstream.stats()["error"])
     sys.stdin.readline()
     log(100)
-    assert runstream.flush(30) is True
+    assert runstream.flush(60) is True
     assert runstream.stats()["error"] == ""
     tell()
     """,

@@ -6,17 +6,17 @@ import shutil
 import signal
 import subprocess
 import time
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from runstream_schemas.events import MetricLogged
 from runstream_schemas.reader import journal_names
 from runstream_sink import query
 from support.crash_round import start_sink
 from support.mounting import mounted
-from support.pipeline import Pipeline
+from support.pipeline import Pipeline, events_of
 from support.programs import Program, losses, settle, slowness
 
 pytestmark = pytest.mark.crash
@@ -98,14 +98,14 @@ UNDER_WAY = """
         step += 1
         if step == 200: print("under way", run.run_id)
         time.sleep(0.001)
-    flushed = runstream.flush(30)
+    flushed = runstream.flush(60)
     print("ended", json.dumps({"logged": step, "flushed": flushed, **runstream.stats()}))
 """
 
 
 def remove(directory: Path, journal: str) -> None:
     """Remove a directory that a program may be writing to, until a journal is gone with it."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while (directory / "journals" / journal).exists() and time.monotonic() < deadline:
         shutil.rmtree(directory, ignore_errors=True)
 
@@ -113,7 +113,7 @@ def remove(directory: Path, journal: str) -> None:
 @pytest.mark.parametrize("with_sink", [False, True])
 def test_a_queue_that_is_removed_while_a_program_logs_is_begun_anew(pipeline: Pipeline, with_sink: bool) -> None:
     """Within about a second events land in a new journal, which a running sink finds by itself."""
-    allowed = 1.5 * slowness()
+    slow = slowness()
     program = Program(UNDER_WAY, pipeline)
     run_id = program.wait_for("under way")
     sink = start_sink(pipeline) if with_sink else None
@@ -122,8 +122,7 @@ def test_a_queue_that_is_removed_while_a_program_logs_is_begun_anew(pipeline: Pi
         (before,) = journal_names(pipeline.queue / "journals")
         remove(pipeline.queue, before)
         removed = time.time()
-        _wait_for_another_journal(pipeline, before)
-        time_of_first_new_journal = time.time()
+        first, begun = _wait_for_another_journal(pipeline, before)
         program.tell()
         told: dict[str, Any] = json.loads(program.wait_for("ended"))
         program.end_well()
@@ -134,20 +133,26 @@ def test_a_queue_that_is_removed_while_a_program_logs_is_begun_anew(pipeline: Pi
     finally:
         if sink is not None:
             sink.kill()
-    assert time_of_first_new_journal - removed < allowed
+    assert begun - removed < 1.5 * slow or begun - removed < 1.5 * slowness()
     assert "was removed while it was in use" in told["error"]
     assert told["flushed"]
     pipeline.drain()
     points = pipeline.ask(query.metric_history, run_id, "m")
-    after = [point.step for point in points if point.value > time_of_first_new_journal + 0.1]
     assert pipeline.ask(query.counts).dead_letters == 0
-    assert after == list(range(told["logged"] - len(after), told["logged"]))
+    assert [point.step for point in points if point.step >= first] == list(range(first, told["logged"]))
     assert told["accepted"] + told["dropped"]["disk"] >= 2 * told["logged"]
 
 
-def _wait_for_another_journal(pipeline: Pipeline, before: str) -> None:
+def _wait_for_another_journal(pipeline: Pipeline, before: str) -> tuple[int, float]:
+    """Step and time of the first point in another journal."""
     deadline = time.monotonic() + 60
-    while not set(journal_names(pipeline.queue / "journals")) - {before}:
+    while True:
+        for name in set(journal_names(pipeline.queue / "journals")) - {before}:
+            points = [
+                event for event in events_of(pipeline.queue / "journals" / name) if isinstance(event, MetricLogged)
+            ]
+            if points:
+                return points[0].step, points[0].value
         assert time.monotonic() < deadline, "no new journal was made"
         time.sleep(0.005)
 
@@ -170,7 +175,7 @@ def test_a_queue_that_is_removed_again_and_again_leaks_no_files(pipeline: Pipeli
         held = []
         for turn in range(10):
             for step in range(400): run.log_prediction({{"n": step, "text": "x" * 1000}})
-            assert runstream.flush(30)  # which closes the segments that are full
+            assert runstream.flush(60)  # which closes the segments that are full
             held.append(len(os.listdir("/proc/self/fd")))
             old = set(os.listdir(f"{{queue}}/journals"))
             while os.path.exists(queue): shutil.rmtree(queue, ignore_errors=True)
@@ -201,14 +206,14 @@ def test_two_configurations_one_after_the_other_keep_apart(pipeline: Pipeline) -
                 for step in range(300): run.log_prediction({{"n": step, "text": "x" * 500}})
                 runstream.log_text("y" * 300_000, "large.txt")
         assert sum(runstream.stats()["dropped"].values()) == 0
-        assert runstream.flush(30)
+        assert runstream.flush(60)
         """,
         pipeline,
     )
     program.end_well()
     for number, one in enumerate((pipeline, other)):
         settle(one)
-        assert [run.name for run in one.runs()] == [f"turn {turn}" for turn in range(number, 6, 2)]
+        assert sorted(run.name or "" for run in one.runs()) == [f"turn {turn}" for turn in range(number, 6, 2)]
         assert {len(one.rows(run.run_id)) for run in one.runs()} == {300}
         assert {run.status for run in one.runs()} == {"FINISHED"}
         names = [held.name for held in one.ask(query.list_experiments)]
@@ -261,8 +266,6 @@ CELLS = (
 
 def test_a_notebook_logs_across_its_cells(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cells fail, one is interrupted, and the kernel is killed by a restart; nothing that was logged is lost."""
-    if find_spec("ipykernel") is None or find_spec("jupyter_client") is None:
-        pytest.skip("ipykernel and jupyter_client are not installed: notebooks were not tested")
     from jupyter_client.manager import start_new_kernel
 
     for name, value in pipeline.environment.items():
@@ -282,8 +285,10 @@ def test_a_notebook_logs_across_its_cells(pipeline: Pipeline, monkeypatch: pytes
         client.stop_channels()
         manager.shutdown_kernel(now=True)
     settle(pipeline)
-    first, second = pipeline.runs()
-    assert (first.name, first.status, second.status) == ("notebook", "FINISHED", "RUNNING")
+    runs = {run.name: run for run in pipeline.runs()}
+    first, second = runs.pop("notebook"), runs.pop("endless")
+    assert not runs
+    assert (first.status, second.status) == ("FINISHED", "RUNNING")
     assert first.tags["mlflow.source.type"] == "NOTEBOOK"
     assert first.tags["mlflow.source.name"] == "analysis.ipynb"
     assert len(pipeline.ask(query.metric_history, first.run_id, "m")) == 101

@@ -33,7 +33,7 @@ def log(pipeline: Pipeline, events: int) -> str:
 
 def wait_for_rows(pipeline: Pipeline, run_id: str, count: int) -> None:
     """Wait until the store has that many rows of the run."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         tables = pipeline.ask(query.list_tables, run_id)
         if tables and tables[0].rows == count:

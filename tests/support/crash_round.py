@@ -43,7 +43,7 @@ class Victim:
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
 
-    def wait_for(self, text: bytes, timeout: float = 30) -> bool:
+    def wait_for(self, text: bytes, timeout: float = 60) -> bool:
         """Wait until a line holds a text; False if the process ended, or the time is over, before."""
         deadline = time.monotonic() + timeout
         with self._arrived:
@@ -62,7 +62,7 @@ class Victim:
         """Send a signal."""
         self._process.send_signal(number)
 
-    def wait(self, timeout: float = 30) -> int:
+    def wait(self, timeout: float = 60) -> int:
         """Wait for the end; the exit code."""
         code = self._process.wait(timeout)
         self._reader.join()

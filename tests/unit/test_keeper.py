@@ -26,7 +26,7 @@ class Gate(FaultyFilesystem):
     def sync(self, descriptor: int) -> None:
         """Wait, then sync."""
         self.entered.set()
-        assert self.opened.wait(30)
+        assert self.opened.wait(60)
         if self.broken:
             raise OSError(errno.EIO, "the disk is broken")
         super().sync(descriptor)
@@ -50,7 +50,7 @@ def journal(tmp_path: Path, disk: Gate) -> Iterator[Journal]:
 
 def until(condition: Callable[[], bool]) -> None:
     """Wait for it, and fail after half a minute."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.001)
@@ -159,15 +159,15 @@ def test_a_sync_in_the_thread_does_not_hold_up_log_calls(journal: Journal, disk:
     disk.entered.clear()
     waiting = threading.Thread(target=keeper.sync_now, args=(30,))
     waiting.start()
-    assert disk.entered.wait(30)
+    assert disk.entered.wait(60)
     for _ in range(100):
         assert journal.append(bytes(1_000)) is None
     other = threading.Thread(target=journal.sync)
     other.start()
     assert journal.append(b"still") is None
     disk.opened.set()
-    waiting.join(30)
-    other.join(30)
+    waiting.join(60)
+    other.join(60)
     assert keeper.sync_now(30)
     assert journal.synced == journal.accepted == 102
     keeper.stop(10)
@@ -186,5 +186,5 @@ def test_a_keeper_can_be_stopped_from_its_own_thread(journal: Journal) -> None:
 
     keeper._journals = journals
     keeper.start()
-    assert stopped.wait(30)
+    assert stopped.wait(60)
     keeper.stop(10)

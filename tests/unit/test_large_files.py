@@ -46,7 +46,7 @@ def test_a_large_file_is_stored_when_flush_has_returned(pipeline: Pipeline, file
     """The call leaves an intent; what follows completes it as of the time of the call."""
     with runstream.start_run() as run:
         runstream.log_artifact(file, "models")
-        assert runstream.flush(30)
+        assert runstream.flush(60)
     assert runstream.stats()["copying"] == 0
     runstream.close()
     pending, completed = [event for event in pipeline.events() if "model.bin" in repr(event)]
@@ -86,7 +86,7 @@ def test_a_file_may_be_removed_or_renamed_meanwhile(
         file.write_bytes(b"another file of that name")
         assert not runstream.flush(0.01)
         gate.set()
-        assert runstream.flush(30)
+        assert runstream.flush(60)
     pipeline.drain()
     assert pipeline.artifact(run.run_id, "model.bin") == CONTENT
 
@@ -119,7 +119,7 @@ def test_a_file_that_is_changed_meanwhile_is_reported_as_lost(
         runstream.log_artifact(file)
         change(file)
         gate.set()
-        assert runstream.flush(30)
+        assert runstream.flush(60)
     assert runstream.stats()["lost_files"] == lost + 1
     (line,) = logs
     assert (line["event"], line["reason"], line["path"]) == ("an artifact is lost", "changed", "model.bin")
@@ -141,7 +141,7 @@ def test_a_loss_is_written_to_standard_error_unless_the_program_has_its_own_logg
         runstream.log_artifact(file)
         overwrite(file)
         gate.set()
-        assert runstream.flush(30)
+        assert runstream.flush(60)
     assert "an artifact is lost" in errors.getvalue()
 
 
@@ -154,13 +154,13 @@ def test_a_change_right_before_the_call_and_right_after_it_are_told_apart(
         runstream.log_artifact(file, "kept")
         runstream.log_artifact(file, "lost")
         gate.set()
-        assert runstream.flush(30)
+        assert runstream.flush(60)
         gate.clear()
         overwrite(file)
         runstream.log_artifact(file, "last")
         extend(file)
         gate.set()
-        assert runstream.flush(30)
+        assert runstream.flush(60)
     pipeline.drain()
     assert {held.path for held in pipeline.ask(query.list_artifacts, run.run_id)} == {
         "kept/model.bin",
@@ -176,7 +176,7 @@ def test_what_is_logged_later_at_a_path_wins_though_it_is_there_earlier(
         runstream.log_artifact(file)
         runstream.log_text("later", "model.bin")
         gate.set()
-    assert runstream.flush(30)
+    assert runstream.flush(60)
     pipeline.drain()
     assert pipeline.artifact(run.run_id, "model.bin") == b"later"
     assert letters(pipeline) == []
@@ -194,7 +194,7 @@ def test_what_is_being_copied_shows_as_pending_until_it_is_there(
         assert reason == "artifact_pending"
         assert f"{len(CONTENT)} bytes" in detail
         gate.set()
-        assert runstream.flush(30)
+        assert runstream.flush(60)
     pipeline.drain()
     assert letters(pipeline) == []
     assert pipeline.artifact(run.run_id, "model.bin") == CONTENT
@@ -209,7 +209,7 @@ def test_an_end_that_is_read_before_its_beginning_is_an_end_all_the_same(
         runstream.log_artifact(file)
         runstream.close()
         gate.set()
-        assert client.copies().wait(30)
+        assert client.copies().wait(60)
     journals = pipeline.queue / "journals"
     runstream.close()
     first = min(journals.iterdir(), key=lambda path: path.stat().st_ctime)
@@ -232,7 +232,7 @@ def test_a_file_that_cannot_be_copied_is_lost_and_says_why(
     monkeypatch.setattr(background, "copy", fail)
     with capture_logs(), runstream.start_run():
         runstream.log_artifact(file)
-        assert runstream.flush(30)
+        assert runstream.flush(60)
     pipeline.drain()
     ((reason, detail),) = letters(pipeline)
     assert (reason, "No space left" in detail) == ("artifact_unreadable", True)
@@ -264,7 +264,7 @@ def test_more_files_than_may_wait_are_copied_by_their_calls(
     with runstream.start_run() as run:
         for path in paths:
             runstream.log_artifact(path)
-    assert runstream.flush(30)
+    assert runstream.flush(60)
     pipeline.drain()
     assert len(pipeline.ask(query.list_artifacts, run.run_id)) == 4
     assert letters(pipeline) == []
@@ -302,7 +302,7 @@ def test_where_the_file_system_clones_a_change_does_no_harm(
         runstream.log_artifact(file)
         overwrite(file)
         gate.set()
-        assert runstream.flush(30)
+        assert runstream.flush(60)
     pipeline.drain()
     assert pipeline.artifact(run.run_id, "model.bin") == CONTENT
 
@@ -376,7 +376,7 @@ def test_a_forked_child_leaves_the_copies_to_its_parent(
             os._exit(sum("model.bin" in link or "staging" in link for link in links))
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         gate.set()
-        assert runstream.flush(30)
+        assert runstream.flush(60)
     pipeline.drain()
     assert len(pipeline.ask(query.list_artifacts, run.run_id)) == 2
 

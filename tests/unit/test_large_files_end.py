@@ -38,7 +38,7 @@ def test_what_is_stopped_leaves_nothing_half_staged(
         assert copies.unfinished == 2
         copies.stop()
         assert copies._thread is not None
-        copies._thread.join(30)
+        copies._thread.join(60)
         assert not copies._thread.is_alive()
     assert list((tmp_path / "staging" / "tmp").iterdir()) == []
     later: list[object] = []
@@ -67,5 +67,5 @@ def test_a_child_lets_go_of_what_its_parent_copies_and_waits_to_copy(
         assert len(list((tmp_path / "staging" / "tmp").iterdir())) == 2
         copies.stop()
         assert copies._thread is not None
-        copies._thread.join(30)
+        copies._thread.join(60)
     assert descriptors() == before

@@ -31,7 +31,7 @@ def test_a_share_of_the_rows_is_kept_and_the_rest_counted(pipeline: Pipeline) ->
         runstream.log_metric("m", 1)
     pipeline.drain()
     one, other = pipeline.rows(run.run_id), pipeline.rows(run.run_id, "t")
-    assert 190 < len(one) < 310
+    assert 170 < len(one) < 330
     assert one == other
     assert left_out()[0] - before == 2_000 - len(one) - len(other)
     found = pipeline.run(run.run_id)
@@ -52,7 +52,7 @@ def test_rows_of_one_key_are_in_or_out_together(pipeline: Pipeline) -> None:
         runstream.log_table({"n": list(range(400))}, "keyless")
     pipeline.drain()
     users = {row["user"] for row in pipeline.rows(run.run_id)}
-    assert 10 < len(users) < 30
+    assert 5 < len(users) < 35
     assert len(pipeline.rows(run.run_id)) == len(users) * 10
     assert users == {row["user"] for row in pipeline.rows(run.run_id, "t")}
     assert 150 < len(pipeline.rows(run.run_id, "keyless")) < 250
@@ -77,7 +77,7 @@ def test_a_run_is_in_or_out_as_a_whole(pipeline: Pipeline) -> None:
     pipeline.drain()
     runs = pipeline.runs()
     kept = [run for run in runs if run.metrics]
-    assert 8 < len(kept) < 32
+    assert 5 < len(kept) < 35
     for run in runs:
         assert run.params == {"p": "1"}
         assert (run.status, run.tags["t"]) == ("FINISHED", "1")

@@ -68,7 +68,7 @@ def test_a_signal_stops_the_sink_after_the_delivery_it_is_at(pipeline: Pipeline,
         task = asyncio.create_task(run_sink(pipeline.options, once=False))
         await until(lambda: any((pipeline.queue / "consumers").glob("*/*")))
         os.kill(os.getpid(), number)
-        return await asyncio.wait_for(task, 10)
+        return await asyncio.wait_for(task, 60)
 
     with capture_logs() as logs:
         progress = asyncio.run(scenario())

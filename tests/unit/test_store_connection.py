@@ -27,7 +27,7 @@ def test_a_connection_that_is_cancelled_needs_the_event_loop_no_more(tmp_path: P
     go_on = threading.Event()
 
     def prepare(_: sqlite3.Connection) -> None:
-        go_on.wait(10)
+        go_on.wait(60)
 
     async def give_up() -> None:
         task = asyncio.create_task(connect(tmp_path / "new.db", "mine", prepare, mode="rwc"))
