@@ -172,14 +172,14 @@ class KafkaCluster(Administration):
 
     def _format(self) -> None:
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        processes = {
-            number: node.format(cluster_id, *self._format_arguments)
-            for number, node in self.nodes.items()
-            if not (self._data(number) / "meta.properties").exists()
-        }
-        for number, process in processes.items():
-            if process.wait() != 0:
-                raise RuntimeError(f"node {number} cannot be formatted:\n{self.nodes[number].tail()}")
+        new = [node for node in self.nodes.values() if not (self._data(node.number) / "meta.properties").exists()]
+        for _ in range(_TRIES):  # the tool has been seen to fail on a busy machine
+            processes = [(node, node.format(cluster_id, *self._format_arguments)) for node in new]
+            new = [node for node, process in processes if process.wait() != 0]
+            for node in new:
+                shutil.rmtree(self._data(node.number), ignore_errors=True)
+        if new:
+            raise RuntimeError(f"node {new[0].number} cannot be formatted:\n{new[0].tail()}")
 
     def _data(self, number: int) -> Path:
         return self.directory / f"data{number}"
