@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from runstream_schemas import events as ev
 from runstream_schemas.batch import Batch
-from runstream_schemas.errors import CorruptDataError, InvalidInputError, RunstreamError, UnknownEventError
+from runstream_schemas.errors import CorruptDataError, InvalidInputError, RunstreamError
 from runstream_schemas.events import Event, decode_event
 from runstream_schemas.names import check_key, check_path
 from runstream_schemas.segment import Hole, Record
@@ -49,6 +49,7 @@ from runstream_sink.rules import (
     keep_last,
     touch_run,
 )
+from runstream_sink.unreadable import reason_of
 
 __all__ = ["apply"]
 
@@ -112,10 +113,8 @@ def _apply_records(changes: Changes, producer_id: bytes, records: list[Record]) 
         try:
             event = decode_event(body)
             _APPLIERS[type(event)](changes, event, emit_ts, producer_id, seq)
-        except UnknownEventError as error:
-            _bury(changes, producer_id, record, "unknown_type", error)
         except CorruptDataError as error:
-            _bury(changes, producer_id, record, "undecodable", error)
+            _bury(changes, producer_id, record, *reason_of(error, body))
         except InvalidInputError as error:
             _bury(changes, producer_id, record, "invalid", error)
         except Exception as error:  # noqa: BLE001 - poison never stops the stream, not even through a mistake of ours

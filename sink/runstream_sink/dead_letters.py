@@ -2,26 +2,29 @@
 
 A letter whose event can now be applied is marked as retried, in the transaction that applies it; one whose event still
 cannot stays dead, with the new reason.  A letter that was retried is never applied again.  Damaged bytes that a journal
-held in place of an event (``corrupt``, ``torn``) are no event, and are left alone.
+held in place of an event (``corrupt``, ``torn``) are no event, and are left alone.  A record batch of a topic whose
+payload was missing, or that no version could decode before, is decoded anew; what it holds is applied under the
+identities in it.
 """
 
 from collections.abc import AsyncIterator, Iterable, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
 
-from runstream_schemas.batch import Batch
+from runstream_schemas.batch import Batch, Fetch
 from runstream_schemas.delivery import Delivery
 from runstream_schemas.segment import Record
 from runstream_sink.apply import apply
 from runstream_sink.artifacts import ArtifactStore
+from runstream_sink.changes import Changes
 from runstream_sink.consumer import Consumer
 from runstream_sink.isolation import may_be_of_an_event
 from runstream_sink.query.operations import get_dead_letter, list_dead_letters
 from runstream_sink.query.records import DeadLetterRecord
 from runstream_sink.store.protocol import Store, StoreReader
+from runstream_sink.unreadable import batch_in
 
 __all__ = ["DAMAGE", "Outcome", "all_dead_letters", "retry"]
 
@@ -81,12 +84,17 @@ async def all_dead_letters(
 
 
 async def retry(
-    store: Store, reader: StoreReader, artifacts: ArtifactStore, root: Path, numbers: Sequence[int] | None
+    store: Store,
+    reader: StoreReader,
+    artifacts: ArtifactStore,
+    root: Path,
+    numbers: Sequence[int] | None,
+    fetch: Fetch = lambda *_: None,
 ) -> list[Outcome]:
     """Apply letters again: those with these ids, or all that were not retried.
 
-    ``store`` is open; ``root`` is where its tables lie.  Returns what became of each, by id.  Raises `NotFoundError`,
-    before anything is applied, for an id that is none.
+    ``store`` is open; ``root`` is where its tables lie; ``fetch`` gives payloads that batches refer to.  Returns what
+    became of each, by id.  Raises `NotFoundError`, before anything is applied, for an id that is none.
     """
     consumer = Consumer(_Letters(), store, artifacts, root)
     if numbers is None:
@@ -95,7 +103,7 @@ async def retry(
     outcomes: list[Outcome] = []
     for group in _groups(sizes):
         letters = [await get_dead_letter(reader, number) for number in group]
-        outcomes += await _apply(consumer, letters)
+        outcomes += await _apply(consumer, store, letters, fetch)
     return sorted(outcomes, key=lambda outcome: outcome.id)
 
 
@@ -113,34 +121,43 @@ def _groups(sizes: dict[int, int]) -> Iterable[list[int]]:
         yield group
 
 
-async def _apply(consumer: Consumer, letters: Sequence[DeadLetterRecord]) -> list[Outcome]:
+async def _apply(consumer: Consumer, store: Store, letters: Sequence[DeadLetterRecord], fetch: Fetch) -> list[Outcome]:
     refused = {letter.id: why for letter in letters if (why := _refusal(letter))}
-    events = sorted(
-        (bytes.fromhex(letter.producer_id), Record(letter.seq, letter.emit_ts, letter.raw))
-        for letter in letters
-        if letter.id not in refused
-    )
+    accepted = [letter for letter in letters if letter.id not in refused]
     still: dict[tuple[str, int], str] = {}
-    if events:
-        batches = [
-            Batch(producer_id, [record for _, record in group], [])
-            for producer_id, group in groupby(events, key=lambda event: event[0])
-        ]
-        changes = apply(batches, {})
-        changes.seen = {}  # the store has seen these events
+    if accepted:
+        changes = await _changes(store, accepted, fetch)
         try:
-            await consumer.commit(changes, Delivery(), tuple((p, record.seq) for p, record in events))
+            await consumer.commit(changes, Delivery(), tuple(map(_identity, accepted)))
         except Exception as error:
             if not may_be_of_an_event(error):
                 raise
             if len(letters) > 1:
-                return [outcome for letter in letters for outcome in await _apply(consumer, [letter])]
+                return [outcome for letter in letters for outcome in await _apply(consumer, store, [letter], fetch)]
             return [Outcome(letters[0].id, applied=False, detail=repr(error))]
         still = {(dead.producer_id.hex(), dead.seq): f"{dead.reason}: {dead.detail}" for dead in changes.dead}
     reasons = [refused.get(letter.id) or still.get((letter.producer_id, letter.seq), "") for letter in letters]
     return [
         Outcome(letter.id, applied=not reason, detail=reason) for letter, reason in zip(letters, reasons, strict=True)
     ]
+
+
+async def _changes(store: Store, letters: Sequence[DeadLetterRecord], fetch: Fetch) -> Changes:
+    """What letters change: the store has seen their events, and perhaps not those of batches that they hold."""
+    events = sorted(((_identity(letter), letter) for letter in letters), key=lambda event: event[0])
+    own = {producer_id for (producer_id, _), _ in events}
+    batches = []
+    for (producer_id, seq), letter in events:
+        held = batch_in(letter.raw, fetch)
+        batches.append(held or Batch(producer_id, [Record(seq, letter.emit_ts, letter.raw)], []))
+    foreign = {batch.producer_id for batch in batches} - own
+    changes = apply(batches, await store.seen(foreign))
+    changes.seen = {producer_id: seen for producer_id, seen in changes.seen.items() if producer_id in foreign}
+    return changes
+
+
+def _identity(letter: DeadLetterRecord) -> tuple[bytes, int]:
+    return bytes.fromhex(letter.producer_id), letter.seq
 
 
 def _refusal(letter: DeadLetterRecord) -> str:

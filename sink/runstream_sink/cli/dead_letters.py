@@ -109,6 +109,7 @@ async def _get(options: Options, number: int) -> DeadLetterRecord:
 async def _retry(options: Options, numbers: list[int] | None) -> list[Any]:
     from runstream_sink.artifacts import LocalArtifacts
     from runstream_sink.dead_letters import retry as apply_again
+    from runstream_sink.kafka.chunks import ChunkStore
     from runstream_sink.store.sqlite import SqliteStore
 
     async with opened(options) as reader:
@@ -116,7 +117,8 @@ async def _retry(options: Options, numbers: list[int] | None) -> list[Any]:
         await store.open()
         try:
             artifacts = LocalArtifacts(options.artifacts, options.staging)
-            return list(await apply_again(store, reader, artifacts, options.artifacts, numbers))
+            fetch = ChunkStore(options.staging).read
+            return list(await apply_again(store, reader, artifacts, options.artifacts, numbers, fetch))
         finally:
             await store.close()
 
