@@ -164,6 +164,6 @@ def test_importing_runstream_loads_no_heavy_module() -> None:
 
 
 def test_importing_runstream_takes_under_50_ms() -> None:
-    """One of many tries is enough, since a busy machine can only make an import slower."""
-    program = "import time; begin = time.perf_counter(); import runstream; print(time.perf_counter() - begin)"
+    """Of the processor, in the best of many tries: what else runs on the machine says nothing about the import."""
+    program = "import time; begin = time.process_time(); import runstream; print(time.process_time() - begin)"
     assert any(float(_fresh("-c", program).stdout) < MAX_IMPORT_SECONDS for _ in range(MAX_TRIES))
