@@ -6,7 +6,8 @@ some per cent.
 
 * nothing: the request is not logged.
 * runstream: the example's own `RunLog`.
-* mlflow-metrics: MLflow's asynchronous client logs the metrics, and no row.
+* mlflow-metrics: MLflow's client logs the metrics by an asynchronous ``log_batch``, and no row.  (The fluent
+  ``log_metrics`` with a run id asks the server for the run first, and waits.)
 * mlflow-trace: besides, a trace with prompt and answer, which MLflow exports in the background.
 * mlflow-table: besides, a row by ``log_table``, which has no asynchronous form: in a thread that does nothing else.
 """
@@ -17,6 +18,7 @@ import logging
 import os
 import resource
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -45,6 +47,7 @@ class MlflowLog:
         logging.getLogger("mlflow").setLevel(logging.CRITICAL)
         mlflow.config.enable_async_logging()
         mlflow.set_experiment("serving")
+        self._client, self._point = mlflow.MlflowClient(), mlflow.entities.Metric
         self._mlflow, self._kind = mlflow, kind
         self._run = mlflow.start_run(run_name=model.name).info.run_id
         mlflow.log_params({"model": model.name, **model.settings})
@@ -58,9 +61,11 @@ class MlflowLog:
             "latency_ms": exchange.latency_ms,
             "prompt_tokens": exchange.prompt_tokens,
             "completion_tokens": exchange.completion_tokens,
-            "ok": float(exchange.status == "ok"),
+            "ok": exchange.status == "ok",
         }
-        self._mlflow.log_metrics(metrics, step=self._requests, run_id=self._run)
+        now = time.time_ns() // 1_000_000
+        points = [self._point(key, float(value), now, self._requests) for key, value in metrics.items()]
+        self._client.log_batch(self._run, points, synchronous=False)
         if self._kind == "mlflow-trace":
             span = self._mlflow.start_span_no_context("chat", inputs=exchange.prompt)
             span.end(outputs=exchange.answer, status="OK" if exchange.status == "ok" else "ERROR")

@@ -2,86 +2,17 @@
 
 import asyncio
 import contextlib
-import csv
-import http.client
 import json
-import os
 import re
-import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from support.waiting import until
+from support.serving import EXAMPLE, Serving, completion, events_of, text_of
 
-ROOT = Path(__file__).parents[2]
-RUNSTREAM = str(Path(sys.executable).with_name("runstream"))
 ASKED = "What does yield do?"
-
-
-class Serving:
-    """A server, its directory and its port."""
-
-    def __init__(self, directory: Path, command: list[str]) -> None:
-        self.directory = directory
-        environ = {key: value for key, value in os.environ.items() if not key.startswith("RUNSTREAM_")}
-        self._errors = directory / "errors.txt"
-        with self._errors.open("wb") as errors:
-            self._process = subprocess.Popen(
-                command, cwd=directory, env=environ | {"PYTHONPATH": str(ROOT)}, stdout=errors, stderr=errors
-            )
-        self.port = 0
-
-    async def started(self) -> None:
-        """Wait until it takes connections."""
-        await until(lambda: "running on" in self._told() or self._process.poll() is not None, 60)
-        found = re.search(r"running on http://127\.0\.0\.1:(\d+)", self._told())
-        assert found is not None, self._told()
-        self.port = int(found[1])
-
-    async def ask(self, **body: Any) -> tuple[int, str]:
-        """Status and body of an answer."""
-        return await self.request("POST", "/v1/chat/completions", json.dumps(body).encode())
-
-    async def request(self, method: str, path: str, body: bytes = b"") -> tuple[int, str]:
-        """Status and body of any request's answer."""
-        return await asyncio.to_thread(self._request, method, path, body)
-
-    def _request(self, method: str, path: str, body: bytes) -> tuple[int, str]:
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
-            connection.request(method, path, body)
-            reply = connection.getresponse()
-            return reply.status, reply.read().decode()
-
-    def end(self) -> None:
-        """End it as an operator does."""
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
-        self._process.wait(60)
-        assert "Traceback" not in self._told(), self._told()
-
-    def _told(self) -> str:
-        return self._errors.read_text()
-
-    def results(self) -> tuple[dict[str, Any], list[dict[str, str]]]:
-        """The run, and the rows of its table, of a server that has ended."""
-        self._command("sink", "--once")
-        (run,) = json.loads(self._command("runs", "list", "--json"))
-        table = self.directory / "runstream-data" / "store" / "artifacts" / run["run_id"] / "predictions.csv"
-        with table.open(newline="", encoding="utf-8") as file:
-            return run, list(csv.DictReader(file))
-
-    def _command(self, *arguments: str) -> str:
-        environ = {key: value for key, value in os.environ.items() if not key.startswith("RUNSTREAM_")}
-        done = subprocess.run(
-            [RUNSTREAM, *arguments], cwd=self.directory, env=environ, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
 
 
 Serve = Callable[..., Serving]
@@ -95,22 +26,11 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         def begin(*arguments: str) -> Serving:
             directory = tmp_path / f"server-{len(list(tmp_path.iterdir()))}"
             directory.mkdir()
-            command = [sys.executable, str(ROOT / "examples" / "serving.py"), "--port", "0", *arguments]
-            server = Serving(directory, command)
+            server = Serving(directory, [*EXAMPLE, *arguments])
             stack.callback(server.end)
             return server
 
         yield begin
-
-
-def _events(body: str) -> list[dict[str, Any]]:
-    lines = [line.removeprefix("data: ") for line in body.split("\n") if line]
-    assert lines[-1] == "[DONE]"
-    return [json.loads(line) for line in lines[:-1]]
-
-
-def _text(events: list[dict[str, Any]]) -> str:
-    return "".join(event["choices"][0]["delta"].get("content", "") for event in events)
 
 
 async def test_every_request_leaves_a_row_and_a_point_of_each_metric(serve: Serve) -> None:
@@ -120,10 +40,10 @@ async def test_every_request_leaves_a_row_and_a_point_of_each_metric(serve: Serv
     messages = [{"role": "user", "content": ASKED}]
     status, whole = await server.ask(messages=messages, max_tokens=9)
     assert status == 200
-    answer = json.loads(whole)["choices"][0]["message"]["content"]
+    answer = completion(whole)
     status, streamed = await server.ask(messages=messages, max_tokens=9, stream=True)
-    assert (status, _text(_events(streamed))) == (200, answer)
-    assert json.loads(whole)["usage"] == _events(streamed)[-1]["usage"]
+    assert (status, text_of(events_of(streamed))) == (200, answer)
+    assert json.loads(whole)["usage"] == events_of(streamed)[-1]["usage"]
     assert (await server.ask(messages="none"))[0] == 400
     assert (await server.request("POST", "/v1/chat/completions", b'{"messages": "\xff'))[0] == 400
     assert (await server.request("POST", "/v1/chat/completions", b" " * (5 << 20)))[0] == 400
@@ -151,10 +71,10 @@ async def test_a_request_that_its_client_gave_up_is_logged_as_cancelled(serve: S
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
     assert b"data: " in await reader.readuntil(b"\n\n")
-    accepted = await _accepted(server)
+    accepted = (await server.stats())["accepted"]
     writer.close()
     async with asyncio.timeout(60):
-        while await _accepted(server) == accepted:  # noqa: ASYNC110 - nobody could set an event: it is another process
+        while (await server.stats())["accepted"] == accepted:  # noqa: ASYNC110 - nobody could set an event: it is another process
             await asyncio.sleep(0.01)
     server.end()
 
@@ -162,12 +82,6 @@ async def test_a_request_that_its_client_gave_up_is_logged_as_cancelled(serve: S
     assert (row["status"], row["prompt"]) == ("cancelled", ASKED)
     assert 0 < int(row["completion_tokens"]) < 128
     assert len(row["answer"].split()) == int(row["completion_tokens"])
-
-
-async def _accepted(server: Serving) -> int:
-    status, body = await server.request("GET", "/healthz")
-    assert status == 200
-    return int(json.loads(body)["logging"]["accepted"])
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -180,7 +94,7 @@ async def test_answers_of_another_server_are_handed_on_and_logged(serve: Serve, 
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": [{"text": ASKED}]}]
     status, body = await server.ask(messages=messages, max_tokens=5, stream=stream)
     assert status == 200
-    answer = _text(_events(body)) if stream else json.loads(body)["choices"][0]["message"]["content"]
+    answer = text_of(events_of(body)) if stream else completion(body)
     server.end()
     upstream.end()
 
