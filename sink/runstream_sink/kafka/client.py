@@ -42,6 +42,8 @@ _WATCH: Final = 4.0
 """Seconds between two questions whether the brokers are there."""
 _METADATA: Final = 10.0
 """Seconds after which a change of the topic is noticed."""
+_SUSPICION: Final = 2.0
+"""Seconds, at least, between two comparisons."""
 _REQUEST_MS: Final = 10_000
 _FETCH: Final = 8 << 20
 _LEAST_FETCH: Final = 64 << 10
@@ -76,6 +78,8 @@ class KafkaLog:
         self._watcher: asyncio.Task[None] | None = None
         self._trouble: BaseException | None = None
         self._refreshed = -math.inf
+        self._suspect = False
+        self._suspected = -math.inf
 
     async def open(self, group: str) -> None:
         """See `Log.open`."""
@@ -143,6 +147,9 @@ class KafkaLog:
 
     async def fetch(self, limit: int, wait: float) -> list[LogRecord]:
         """See `Log.fetch`."""
+        if self._is_due():
+            self.generation += 1
+            return []
         records: list[LogRecord] = []
         size = 0
         try:
@@ -203,6 +210,7 @@ class KafkaLog:
         else:
             self._consumer.subscribe([self._stream.topic], listener=_Rebalances(self))
         self._refreshed = -math.inf  # the first metadata that come are expected
+        self._suspect = False
         self._consumer._client.cluster.add_listener(self._notice)
         self._watcher = asyncio.create_task(self._watch())
 
@@ -218,11 +226,19 @@ class KafkaLog:
         """The topic's metadata have come; before their time where a leader, or the topic itself, was not found."""
         count = len(cluster.partitions_for_topic(self._stream.topic) or ())
         now = time.monotonic()
-        early = now - self._refreshed < _METADATA * 0.8
+        self._suspect = self._suspect or now - self._refreshed < _METADATA * 0.8
         self._refreshed = now
-        if early or (self.whole and count != self._count):
+        if self.whole and count != self._count:
             self.generation += 1
         self._count = count or self._count
+
+    def _is_due(self) -> bool:
+        """Whether the topic is to be compared again; not each time while a cluster looks for leaders all the time."""
+        due = self._suspect and time.monotonic() - self._suspected > _SUSPICION
+        if due:
+            self._suspect = False
+            self._suspected = time.monotonic()
+        return due
 
     async def _watch(self) -> None:
         while True:

@@ -288,6 +288,8 @@ class KafkaSource:
         return idle and time.monotonic() - self._told_at > _TELL_INTERVAL
 
     async def _tell(self) -> None:
+        if self._broken:  # there may be no connection, and no new one either
+            return
         offsets, self._untold = self._untold, {}
         self._told_at = time.monotonic()
         if not offsets:
