@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import MessageSizeTooLargeError, ProducerClosed
+from aiokafka.errors import MessageSizeTooLargeError
 from aiokafka.partitioner import DefaultPartitioner
 
 from runstream.shipping.topic import Topic, find_topic
@@ -83,9 +83,8 @@ class KafkaTransport:
         try:
             await self._send(producer, key, values)
         except Exception as error:
-            if isinstance(error, MessageSizeTooLargeError):
-                self._ceiling = self.limit // 2
-            raise self._explained(error) from error
+            large = isinstance(error, MessageSizeTooLargeError)
+            raise (self._too_large(error) if large else self._explained(error)) from error
 
     async def close(self) -> None:
         """Let go of the producer; what it holds may still arrive."""
@@ -172,6 +171,11 @@ class KafkaTransport:
         finally:
             task.cancel()
 
+    def _too_large(self, error: Exception) -> TransportError:
+        """Somebody has lowered what the topic takes: the next time it is opened it says how far, or less is tried."""
+        self._ceiling = self.limit // 2
+        return TransportError(explain(error, self._stream), may_retry=True)
+
     def _explained(self, error: Exception) -> TransportError:
         if isinstance(error, TransportError):
             return error
@@ -219,13 +223,13 @@ def _taker(values: Iterable[bytes]) -> Callable[[], Awaitable[bytes | None]]:
 
 
 async def _end(producer: AIOKafkaProducer) -> None:
-    """Close a producer without waiting for what it holds, which would be for ever where no broker is.
+    """Close a producer without what it holds: aiokafka's own `stop` waits for that, for ever where no broker is.
 
-    Its own task ends when the request that is under way does.
+    Its task ends when the request that is under way does.
     """
-    sender = producer._sender.sender_task  # noqa: SLF001 - aiokafka has no other way to give up what it holds
+    producer._closed = True  # noqa: SLF001 - aiokafka has no other way to give up what a producer holds
+    sender = producer._sender.sender_task  # noqa: SLF001
     if sender is not None:
         sender.cancel()
         await asyncio.wait({sender})
-    producer._message_accumulator.fail_all(ProducerClosed())  # noqa: SLF001
-    await producer.stop()
+    await producer.client.close()

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-from runstream.shipping.leader import ask_to_yield, is_led, read_status
+from runstream.shipping.leader import ask_to_yield, is_led, is_starting, note_start, read_status
 from runstream_schemas.streams import KafkaStream
 
 __all__ = ["Launcher"]
@@ -22,10 +22,6 @@ _INTERVAL: Final = 1.0
 """Seconds between looks whether there is a shipper."""
 _LONGEST: Final = 30.0
 """Most seconds between starts of shippers that come to nothing."""
-_STARTING: Final = "shipper.starting"
-"""Touched by whoever starts one, so that not all processes of a program do it at once."""
-_STARTS: Final = 3.0
-"""Seconds that a shipper may take until it leads."""
 _REAP_AT_ONCE, _REAP = 0.02, 0.5
 """Seconds that are waited for the shell: by the first log call, and at the end of a program."""
 _YIELDS: Final = 1.5
@@ -52,6 +48,8 @@ class Launcher:
         self._wait = _INTERVAL
         self._shells: list[int] = []
         self._told = ""
+        self._asked = 0
+        """The process that is to make way."""
         self.error = ""
         """Why nothing is shipped now, empty while all is well."""
 
@@ -63,6 +61,7 @@ class Launcher:
             status = read_status(self._directory)
             if status is not None and status.state == "waiting" and is_led(self._directory):
                 ask_to_yield(self._directory)
+                self._asked = status.pid
         self._due = 0.0
         self._ensure()
         self._wait_for_shells(_REAP_AT_ONCE)
@@ -77,7 +76,10 @@ class Launcher:
     def end(self) -> None:
         """The program ends: what it has logged must be shipped without it."""
         deadline = time.monotonic() + _YIELDS
-        while self._starts and self._leads() and self._is_to_yield() and time.monotonic() < deadline:
+        while self._asked and self._leads() and time.monotonic() < deadline:
+            status = read_status(self._directory)
+            if status is None or status.pid != self._asked:
+                break
             time.sleep(_PAUSE)
         self._due = 0.0
         self._ensure()
@@ -96,7 +98,7 @@ class Launcher:
         if self._leads():
             self._wait = _INTERVAL
             return
-        if not self._starts or self._is_starting():
+        if not self._starts or is_starting(self._directory):
             return
         self._due = time.monotonic() + self._wait
         self._wait = min(self._wait * 2, _LONGEST)
@@ -111,16 +113,6 @@ class Launcher:
         except OSError:
             return False
 
-    def _is_to_yield(self) -> bool:
-        return (self._directory / "shipper.yield").exists()
-
-    def _is_starting(self) -> bool:
-        """Whether some process has just started one."""
-        try:
-            return 0 <= time.time() - (self._directory / _STARTING).stat().st_mtime < _STARTS
-        except OSError:
-            return False
-
     def _start(self) -> None:
         missing = [name for name in ("aiokafka", "structlog") if find_spec(name) is None]
         if missing:
@@ -129,7 +121,7 @@ class Launcher:
                 "'runstream[kafka]'; until then events stay in the journal"
             )
             return
-        (self._directory / _STARTING).touch()
+        note_start(self._directory)
         command = [_python(), "-P", "-m", "runstream.shipping.process"]
         if os.access(_SHELL, os.X_OK):
             command = [_SHELL, "-c", _DETACH, "sh", *command]

@@ -1,7 +1,8 @@
 """Who ships a journal directory: the process that holds a lock on ``shipper.lock``, and what it says of itself.
 
-``shipper.json`` is replaced as a whole; it stays when the process ends.  ``shipper.yield`` asks a shipper that only
-waits for its next try to make way for one with other settings.
+``shipper.json`` is replaced as a whole; it stays when the process ends.  ``shipper.starting`` is there while one is
+being started, until it leads.  ``shipper.yield`` asks one that only waits for its next try to make way for one with
+other settings.
 """
 
 import contextlib
@@ -15,10 +16,23 @@ from typing import Final
 
 import msgspec
 
-__all__ = ["Status", "StatusFile", "ask_to_yield", "asked_to_yield", "is_led", "leading", "read_status"]
+__all__ = [
+    "Status",
+    "StatusFile",
+    "ask_to_yield",
+    "asked_to_yield",
+    "is_led",
+    "is_starting",
+    "leading",
+    "note_start",
+    "read_status",
+]
 
 _LOCK: Final = "shipper.lock"
 _STATUS: Final = "shipper.json"
+_STARTING: Final = "shipper.starting"
+_STARTS: Final = 3.0
+"""Seconds that a shipper may take until it leads."""
 _YIELD: Final = "shipper.yield"
 _TRIES: Final = 10
 _PAUSE: Final = 0.02
@@ -64,6 +78,19 @@ def is_led(directory: Path) -> bool:
     return False
 
 
+def note_start(directory: Path) -> None:
+    """Let others know that a shipper is being started, so that not all of them do it.  Raises OSError."""
+    (directory / _STARTING).touch()
+
+
+def is_starting(directory: Path) -> bool:
+    """Whether somebody has just started one, which does not lead yet."""
+    try:
+        return 0 <= time.time() - (directory / _STARTING).stat().st_mtime < _STARTS
+    except OSError:
+        return False
+
+
 def ask_to_yield(directory: Path) -> None:
     """Ask a shipper that waits to end.  Raises OSError."""
     (directory / _YIELD).touch()
@@ -84,7 +111,11 @@ def leading(directory: Path) -> Iterator[bool]:
     directory.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        yield _take(descriptor)
+        leads = _take(descriptor)
+        if leads:
+            (directory / _STARTING).unlink(missing_ok=True)
+            (directory / _YIELD).unlink(missing_ok=True)
+        yield leads
     finally:
         os.close(descriptor)
 

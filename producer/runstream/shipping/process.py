@@ -43,8 +43,6 @@ _log = structlog.get_logger("runstream.shipping")
 
 def main() -> int:
     """Ship what the environment names, until nobody is left who could log.  Returns the exit code."""
-    with contextlib.suppress(OSError):  # it leads its session already
-        os.setsid()
     stream, directory = resolve()
     idle = float(os.environ.get(IDLE_VARIABLE, IDLE))
     while True:
@@ -103,6 +101,7 @@ class _Narrator:
 
     def __init__(self, directory: Path) -> None:
         self._file = StatusFile(directory)
+        self._file.tell("connecting", "", 0)  # at once: what is there is another's
         self._news = News("", "", 0)
         self._said = time.monotonic(), 0
 
@@ -197,4 +196,6 @@ def log_to(handler: logging.Handler, renderer: Any = None) -> None:
 
 
 if __name__ == "__main__":
+    with contextlib.suppress(OSError):  # where it leads its session already
+        os.setsid()
     sys.exit(main())

@@ -42,7 +42,8 @@ class Shipments:
     def shipped(self) -> int:
         """Events that the brokers have acknowledged."""
         with self._lock:
-            return self._arrived + sum(min(_shipped(*key), count) for key, count in self._counts().items())
+            counts = self._counts()
+            return self._arrived + sum(min(_shipped(*key), count) for key, count in counts.items())
 
     def wait(self, timeout: float) -> bool:
         """Wait until the brokers have all that was accepted before; False if ``timeout`` seconds were not enough."""
