@@ -49,9 +49,10 @@ def main() -> int:
         with leading(directory) as leads:
             if not leads:
                 return 0
-            log_to(_file(directory))
-            if not asyncio.run(_lead_to_kafka(stream, directory, idle)):
-                return 0
+            with contextlib.closing(_file(directory)) as log:
+                log_to(log)
+                if not asyncio.run(_lead_to_kafka(stream, directory, idle)):
+                    return 0
         if not _is_anything_left(directory):  # else somebody came between its last look and the end of its lead
             return 0
 
