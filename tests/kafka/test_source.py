@@ -143,10 +143,43 @@ async def test_brokers_that_are_cut_off_are_noticed_while_nothing_comes(proxied:
     assert raised.value.may_retry
 
 
+async def test_a_leader_that_dies_is_replaced_and_the_topic_compared_again(
+    cluster: KafkaCluster, topic: str, tmp_path: Path
+) -> None:
+    """A sink goes on with the next leader; each event is applied once."""
+    await cluster.create_topic(topic, 2)
+    over = asyncio.Event()
+    producers = 0
+
+    async def go_on() -> None:
+        nonlocal producers
+        while not over.is_set():
+            await produce(cluster.servers(), topic, [(producers % 2, value) for value in encoded(producers, 50)])
+            producers += 1
+
+    async with opened(tmp_path / "store") as store:
+        (tmp_path / "artifacts").mkdir()
+        source = KafkaSource(KafkaLog(stream_of(cluster, topic)), ChunkStore(tmp_path / "chunks"))
+        async with running(source, store, tmp_path / "artifacts") as consumer:
+            producing = asyncio.create_task(go_on())
+            for partition in (0, 1):
+                before = consumer.progress.events
+                await until(lambda before=before: consumer.progress.events > before, TIMEOUT)  # type: ignore[misc]
+                cluster.nodes[await cluster.leader(topic, partition)].kill()
+                before = consumer.progress.events
+                await until(lambda before=before: consumer.progress.events > before + 100, TIMEOUT)  # type: ignore[misc]
+                await cluster.restore()
+                await cluster.in_sync(topic)
+            over.set()
+            await producing
+            await until(lambda: consumer.progress.events >= 50 * producers, TIMEOUT)
+    expected = await expected_digest(tmp_path / "expected", [(number, 50) for number in range(producers)])
+    assert await store_digest(tmp_path / "store") == expected
+
+
 @asynccontextmanager
-async def member(cluster: KafkaCluster, topic: str, store: SqliteStore, root: Path) -> AsyncIterator[Consumer]:
-    """One of several sinks on one store, in this process."""
-    source = KafkaSource(KafkaLog(stream_of(cluster, topic), shared=True), ChunkStore(root / ".staging"))
+async def running(source: KafkaSource, store: SqliteStore, root: Path) -> AsyncIterator[Consumer]:
+    """A sink in this process."""
     await source.open(store.store_id)
     stop = asyncio.Event()
     consumer = Consumer(source, store, LocalArtifacts(root, root / ".staging"), root)
@@ -159,6 +192,14 @@ async def member(cluster: KafkaCluster, topic: str, store: SqliteStore, root: Pa
         await consumer.close()
         await source.close()
     task.result()
+
+
+@asynccontextmanager
+async def member(cluster: KafkaCluster, topic: str, store: SqliteStore, root: Path) -> AsyncIterator[Consumer]:
+    """One of several sinks on one store, in this process."""
+    source = KafkaSource(KafkaLog(stream_of(cluster, topic), shared=True), ChunkStore(root / ".staging"))
+    async with running(source, store, root) as consumer:
+        yield consumer
 
 
 async def test_sinks_of_one_group_share_a_topic_and_apply_each_event_once(

@@ -77,6 +77,22 @@ def test_what_is_whole_is_wanted_again_when_it_comes_again(tmp_path: Path) -> No
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
+def test_what_a_producer_has_staged_as_another_user_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where both reach the directory of the artifacts; it is no failure."""
+    add(tmp_path, pieces())
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "not yours")
+
+    monkeypatch.setattr(os, "utime", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    add(tmp_path, pieces())
+    assert ChunkStore(tmp_path).clean(0, 1e12) == 0
+    assert whole(tmp_path).read_bytes() == CONTENT
+
+
 def test_bytes_that_are_not_what_their_name_says_are_thrown_away(tmp_path: Path) -> None:
     """Somebody lied; who sends the right ones later is heard."""
     with capture_logs() as logs:

@@ -47,7 +47,8 @@ class ChunkStore:
         """Take the bytes of a chunk; `sync` puts them on the disk."""
         whole = self._path_of(chunk.sha256)
         if whole.exists():
-            os.utime(whole)  # it is wanted again
+            with contextlib.suppress(PermissionError):  # a producer that reaches this directory has staged it
+                os.utime(whole)  # it is wanted again
             return
         if not self._unfinished.is_dir():
             make_durable(self._unfinished)
@@ -89,7 +90,7 @@ class ChunkStore:
         removed = 0
         for path in self._files():
             age = UNFINISHED_AGE if path.parent == self._unfinished else max_age
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError, PermissionError):
                 if now - path.stat().st_mtime > age:
                     path.unlink()
                     removed += 1

@@ -26,6 +26,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 
 from runstream_schemas.kafka import Connection, causes_kept, connection, explain, may_retry
 from runstream_schemas.streams import KafkaStream
+from runstream_sink.cancellation import finish
 from runstream_sink.kafka.log import Extent, LogRecord, OutOfRangeError
 from runstream_sink.source import ReassignedError, StreamUnavailableError
 
@@ -188,7 +189,7 @@ class KafkaLog:
             await asyncio.wait({watcher})
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            await _stop(consumer)
+            await finish(_stop(consumer))
 
     def _make(self, settings: Connection, group: str | None) -> Any:
         return AIOKafkaConsumer(
