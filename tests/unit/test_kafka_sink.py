@@ -1,7 +1,7 @@
 """From a topic in memory into a store: fences, failures, gaps by producer, and letters that are retried."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from runstream_sink.consumer import Consumer
 from runstream_sink.dead_letters import retry
 from runstream_sink.kafka.chunks import ChunkStore
 from runstream_sink.kafka.gaps import GapReporter
+from runstream_sink.kafka.log import Extent
 from runstream_sink.kafka.source import KafkaSource
 from runstream_sink.query.operations import list_dead_letters
 from runstream_sink.source import StreamReplacedError
@@ -136,6 +137,31 @@ async def test_another_topic_ends_the_sink_at_once(tmp_path: Path) -> None:
         async with consuming(MemoryLog(topic), store) as (consumer, _):
             with pytest.raises(StreamReplacedError):
                 await asyncio.wait_for(follow(consumer, asyncio.Event()), TIMEOUT)
+
+
+async def test_an_end_that_lags_for_a_moment_is_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A leader that is new may not know yet how far it is; that is no other topic."""
+    monkeypatch.setattr("runstream_sink.kafka.source._SECOND_LOOK", 0.0)
+    topic = Topic()
+    topic.add(0, *encoded(1, 50))
+
+    class Lagging(MemoryLog):
+        async def extents(self, partitions: Iterable[int]) -> dict[int, Extent]:
+            """The first time, all but the last record."""
+            found = await super().extents(partitions)
+            looked.append(found)
+            return found if len(looked) > 1 else {p: Extent(begin, end - 1) for p, (begin, end) in found.items()}
+
+    looked: list[dict[int, Extent]] = []
+    async with opened(tmp_path / "store") as store:
+        async with consuming(MemoryLog(topic), store) as (consumer, _):
+            while await consumer.step():
+                pass
+        async with consuming(Lagging(topic), store) as (consumer, _):
+            assert not await consumer.step()
+    assert len(looked) == 2
 
 
 async def test_lost_events_are_told_by_producer_and_what_was_missing_before_is_not(tmp_path: Path) -> None:

@@ -137,9 +137,10 @@ async def _fewer(topic: Topic) -> None:
 
 @pytest.mark.parametrize("change", [_recreated, _cut, _fewer])
 async def test_another_topic_of_the_same_name_is_refused(
-    tmp_path: Path, change: Callable[[Topic], Awaitable[None]]
+    tmp_path: Path, change: Callable[[Topic], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Grown past the position, shorter, and with fewer partitions; again and again."""
+    monkeypatch.setattr("runstream_sink.kafka.source._SECOND_LOOK", 0.0)
     topic = Topic(2)
     topic.add(0, *encoded(1, 50))
     topic.add(1, *encoded(3, 50))

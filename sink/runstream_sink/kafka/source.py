@@ -31,6 +31,8 @@ _WAIT: Final = 0.2
 """Seconds that a read waits for something new."""
 _TELL_INTERVAL: Final = 1.0
 """Seconds between two times that the group is told how far its sink is."""
+_SECOND_LOOK: Final = 2.0
+"""Seconds."""
 _REPLACED: Final = (
     "nothing was changed; give the new topic another name, or the sink another --store, or replay the topic into one"
 )
@@ -121,8 +123,8 @@ class KafkaSource:
             partitions &= self._ends.keys()
         held = {int(part): parse_position(text) for part, text in positions.items()}
         self._check_partitions(partitions, held)
-        extents = await self._log.extents(partitions)
         held = {partition: held[partition] for partition in partitions & held.keys()}
+        extents = await self._extents(partitions, held)
         await self._compare(held, extents)
         await self._note_gaps(held, extents)
         self._texts = {partition: positions[str(partition)] for partition in held}
@@ -169,6 +171,14 @@ class KafkaSource:
                 f"the topic {self.name} has no partition {gone[0]} any more, which the store has read: it was deleted "
                 f"and made anew; {_REPLACED}"
             )
+
+    async def _extents(self, partitions: frozenset[int], held: Mapping[int, Position]) -> dict[int, Extent]:
+        """Where partitions begin and end; one that seems cut is looked at twice: its leader may be new."""
+        extents = await self._log.extents(partitions)
+        if any(offset > extents[partition].end for partition, (offset, _) in held.items()):
+            await asyncio.sleep(_SECOND_LOOK)
+            extents = await self._log.extents(partitions)
+        return extents
 
     async def _compare(self, held: Mapping[int, Position], extents: Mapping[int, Extent]) -> None:
         """Raise `StreamReplacedError` unless the record that was applied last, where it is still there, is the same."""
