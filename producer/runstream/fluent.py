@@ -321,7 +321,11 @@ def get_artifact_uri(artifact_path: str | None = None) -> str:
 
 
 def flush(timeout: float | None = None) -> bool:
-    """Wait until everything logged so far is on the disk; False if ``timeout`` seconds were not enough."""
+    """Wait until everything logged so far is safe; False if ``timeout`` seconds were not enough.
+
+    Safe is on the disk and, with a stream in Kafka, acknowledged by its brokers, which is waited for at most 30 s where
+    there is no ``timeout``.
+    """
     return client.flush(timeout)
 
 
@@ -335,9 +339,10 @@ async def aflush(timeout: float | None = None) -> bool:  # noqa: ASYNC109 - the 
 def stats() -> dict[str, Any]:
     """Counts since this process began.
 
-    ``accepted`` and ``synced`` events, ``dropped`` ones by reason, ``stalls`` (calls that had to make a segment
-    themselves), ``converted`` values (see `runstream_schemas.values`), the ``queue`` directory, and the last
-    ``error`` of the background thread, or which journal was removed while it was in use.
+    ``accepted`` and ``synced`` events, those ``shipped`` to Kafka (None for a queue), ``dropped`` ones by reason,
+    ``stalls`` (calls that had to make a segment themselves), ``converted`` values (see `runstream_schemas.values`), the
+    ``stream``, the ``queue`` (or journal) directory, and the last ``error``: of the background thread, of the shipper,
+    or which journal was removed while it was in use.
     """
     return client.stats()
 

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from importlib.metadata import entry_points
 from typing import Any, Final
 
 import typer
@@ -15,7 +16,7 @@ _HEAD: Final = """\
 # The command line
 
 This page is made from the commands (`python -m runstream_sink.cli.reference > docs/cli.md`); `runstream COMMAND --help`
-says the same. The commands come with the extra `sink`: `pip install 'runstream[sink]'`.
+says the same. The commands come with the extra `sink`: `pip install 'runstream[sink]'`; `ship` comes with `kafka`.
 
 Only data goes to standard output; progress, log lines and errors go to standard error. With `--json` a command prints
 one JSON document: bytes as base64, numbers that JSON lacks as the texts `"NaN"`, `"Infinity"` and `"-Infinity"`, times
@@ -32,7 +33,13 @@ def reference() -> str:
     ]
     rows = [f"| {code.value} | {meaning} |" for code, meaning in MEANINGS.items()]
     exits = ["## Exit codes", "", "| code | meaning |", "|---|---|", *rows]
-    return "\n".join([_HEAD, *exits, "", *commands])
+    return "\n".join([_HEAD, *exits, "", *commands, *_others()])
+
+
+def _others() -> list[str]:
+    """Sections of the commands that other packages bring, as they tell them."""
+    loaded = [entry.load() for entry in sorted(entry_points(group="runstream.commands"), key=lambda entry: entry.name)]
+    return [command.reference for command in loaded if hasattr(command, "reference")]
 
 
 def _sections(name: str, command: Any) -> Iterator[str]:
