@@ -122,6 +122,15 @@ class Round:
         assert not self._troubles, "".join(self._troubles)
         self.pipeline.drain()
         assert self.pipeline.ask(query.counts).dead_letters == 0
+        self.check_facts()
+        digest, replayed = self.pipeline.replay("replayed")
+        assert replayed.missing == []
+        assert digest == self.pipeline.digest()
+        report = self.pipeline.ask(verify, self.pipeline.store / "artifacts", queue=self.pipeline.queue)
+        assert report.ok, report.findings
+
+    def check_facts(self) -> None:
+        """Compare the store with what was acknowledged."""
         facts: dict[str, list[list[Any]]] = {}
         for kind, *fact in self.acknowledged:
             facts.setdefault(kind, []).append(fact)
@@ -130,11 +139,7 @@ class Round:
         self._check_metrics(facts.get("metric", []))
         self._check_rows(facts.get("row", []))
         self._check_artifacts(facts.get("artifact", []))
-        digest, replayed = self.pipeline.replay("replayed")
-        assert replayed.missing == []
-        assert digest == self.pipeline.digest()
-        report = self.pipeline.ask(verify, self.pipeline.store / "artifacts", queue=self.pipeline.queue)
-        assert report.ok, report.findings
+        assert not any(count for (dropped,) in facts.get("dropped", []) for count in dropped.values())
 
     def _start_producer(self) -> tuple[Victim, float]:
         """A new producer, and when it dies."""
