@@ -7,15 +7,21 @@ from itertools import chain
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import structlog
+
 from runstream.shipping.staged import chunks_of_staged, staged_contents
-from runstream_schemas.batch import Batch, claim_batch, encode_batches
+from runstream_schemas.batch import Batch, EncodedBatch, claim_batch, encode_batches
 from runstream_schemas.chunk import chunks_of
 from runstream_schemas.delivery import Delivery
+from runstream_schemas.segment import Hole
 
 __all__ = ["LARGEST_BATCH", "Cargo", "load"]
 
 LARGEST_BATCH: Final = 512 << 10
 """Bytes of a record batch, where its event allows and the topic takes it."""
+
+
+_log = structlog.get_logger(__name__)
 
 
 class Cargo(NamedTuple):
@@ -40,13 +46,31 @@ def load(delivery: Delivery, staging: Path, limit: int) -> list[Cargo]:
 def _cargo(key: bytes, batches: list[Batch], staging: Path, limit: int) -> Cargo:
     records = [record for batch in batches for record in batch.records]
     holes = [hole for batch in batches for hole in batch.holes]
-    encoded = encode_batches(Batch(key, records, holes), min(limit, LARGEST_BATCH))
+    encoded = _encode(Batch(key, records, holes), min(limit, LARGEST_BATCH))
     values = [value for one in encoded for value in _within(one.data, limit)]
     contents = staged_contents(staging, records)
     if not contents:
         return Cargo(key, values, len(records))
     files = chain.from_iterable(chunks_of_staged(staging, content, limit) for content in contents)
     return Cargo(key, chain(files, values), len(records))
+
+
+def _encode(batch: Batch, limit: int) -> list[EncodedBatch]:
+    """Damage must not stop a stream: where a journal tells of a seq twice, an event counts, and the first one of them.
+
+    That can be where a file of another journal lies among the segments of this one.
+    """
+    try:
+        return encode_batches(batch, limit)
+    except ValueError as error:
+        _log.warning("a journal tells of an event twice", journal=batch.producer_id.hex(), reason=str(error))
+    records = {record.seq: record for record in reversed(batch.records)}
+    holes: dict[int, Hole] = {}
+    for hole in batch.holes:
+        if not any(hole.first <= seq <= hole.last for seq in (*records, *holes)):
+            holes[hole.first] = hole
+    ordered = [records[seq] for seq in sorted(records)]
+    return encode_batches(Batch(batch.producer_id, ordered, list(holes.values())), limit)
 
 
 def _within(data: bytes, limit: int) -> Iterator[bytes]:
