@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from runstream_schemas.errors import CorruptDataError, UnknownEventError
 from runstream_schemas.values import decode_extension
+from runstream_schemas.weighing import MAX_WEIGHT, is_too_heavy
 
 __all__ = [
     "RUN_STATUSES",
@@ -312,8 +313,10 @@ def decode_event(body: bytes | memoryview) -> Event:
     """Decode one event.
 
     Raises `UnknownEventError` for a well-formed event of an unknown type, `CorruptDataError` for anything else that
-    is not an event.
+    is not an event, and for one that would take more memory than `weighing.MAX_WEIGHT`.
     """
+    if is_too_heavy(body):
+        raise CorruptDataError(f"the {len(body)} bytes hold so many values that they would take {MAX_WEIGHT} of memory")
     try:
         event: Event = _decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Values in rows: what Python values become on the wire, so that encoding a row never fails.
+"""Values in rows: what Python values become on the wire, so that encoding a row fails only for what is far too large.
 
 =================================  =======================================================
 Python                             on the wire (MessagePack)
@@ -26,6 +26,7 @@ DataFrame, pyarrow Table           map of columns, each an array
 containers nested deeper than 64   their ``str()`` (counted)
 a container inside itself          ``[...]`` or ``{...}`` (counted)
 a cell that is too large           extension 2, see ``claims``
+a value of 4 GiB or more           refused: MessagePack cannot hold it
 anything else                      its ``str()``, ``<Type>`` where that raises (counted)
 =================================  =======================================================
 
@@ -33,7 +34,6 @@ Subclasses are treated as what they inherit from.  "Counted": something was give
 into the producer's statistics.
 """
 
-import dataclasses
 import datetime
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, ValuesView
@@ -48,7 +48,8 @@ from uuid import UUID
 import msgspec
 
 from runstream_schemas.claims import CLAIM, unpack_claim
-from runstream_schemas.errors import CorruptDataError
+from runstream_schemas.errors import CorruptDataError, InvalidInputError
+from runstream_schemas.foreign import unwrap
 
 __all__ = ["BIG_INTEGER", "MAX_DEPTH", "RowEncoder", "decode_extension", "escape_surrogates", "to_text"]
 
@@ -72,16 +73,6 @@ _QUICK_LOOK: Final = 1 << 14
 _MAX_CONTAINERS: Final = 1 << 18
 _MAX_TEXT_ITEMS: Final = 1 << 16
 _RETRIES: Final = 8
-_CONVERSIONS: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
-    ("tolist", {}),  # numpy, pandas Series, torch, array.array
-    ("to_list", {}),  # polars Series
-    ("as_py", {}),  # pyarrow scalar
-    ("to_pydict", {}),  # pyarrow Table
-    ("to_pylist", {}),  # pyarrow array
-    ("model_dump", {}),  # pydantic
-    ("to_dict", {"orient": "list"}),  # pandas DataFrame
-    ("to_dict", {}),
-)
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -109,7 +100,10 @@ def to_text(value: object) -> str:
 
 
 class RowEncoder:
-    """Encodes events that hold user values.  Never raises for a value.  Safe to share between threads."""
+    """Encodes events that hold user values.  Safe to share between threads.
+
+    It refuses only texts, bytes and containers of 2**32 bytes or values or more, with `InvalidInputError`.
+    """
 
     def __init__(self) -> None:
         self._given_up: dict[int, int] = {}
@@ -139,7 +133,13 @@ class RowEncoder:
 
     def _encode_as(self, convert: Callable[[Any, "_Conversion"], Any], value: Any) -> bytes:
         conversion = _Conversion()
-        body = _encode(convert(value, conversion))
+        plain = convert(value, conversion)
+        try:
+            body = _encode(plain)
+        except msgspec.EncodeError as error:
+            raise InvalidInputError(
+                f"a value of 4 GiB or more cannot be logged ({error}); write it to a file, and log that as an artifact"
+            ) from error
         if conversion.given_up:
             thread = get_ident()
             self._given_up[thread] = self._given_up.get(thread, 0) + conversion.given_up
@@ -247,7 +247,7 @@ class _Conversion:
             return self._string(str(value))
         if isinstance(value, _CONTAINERS):
             return self._container(value, depth)
-        inner = _unwrap(value)
+        inner = unwrap(value)
         return self._as_text(value) if inner is value else self._inside(value, inner, depth)
 
     def _string(self, text: str) -> str:
@@ -360,41 +360,3 @@ def _moment(value: datetime.datetime) -> Any:
         return plain.astimezone(datetime.UTC)
     except OverflowError:
         return plain.isoformat()
-
-
-def _unwrap(value: Any) -> Any:
-    """The plain value inside a value of a foreign library or class; the value itself where there is none."""
-    kind = type(value)
-    if isinstance(value, msgspec.Struct):
-        return _struct_fields(value)
-    if hasattr(kind, "__dataclass_fields__"):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    if hasattr(kind, "__attrs_attrs__"):
-        return {field.name: getattr(value, field.name) for field in kind.__attrs_attrs__}
-    dtype = getattr(getattr(value, "dtype", None), "kind", "")
-    if dtype in {"M", "m"}:
-        return list(value) if value.ndim else _numpy_time(value, dtype)
-    return _converted(value, dtype)
-
-
-def _struct_fields(struct: msgspec.Struct) -> dict[str, Any]:
-    names = zip(struct.__struct_encode_fields__, struct.__struct_fields__, strict=True)
-    fields = {encoded: getattr(struct, name) for encoded, name in names}
-    return {name: item for name, item in fields.items() if item is not msgspec.UNSET}
-
-
-def _numpy_time(value: Any, dtype: str) -> Any:
-    text = str(value)
-    if text == "NaT":
-        return None
-    return text if dtype == "M" else value.astype("timedelta64[us]").item()
-
-
-def _converted(value: Any, dtype: str) -> Any:
-    for method, arguments in _CONVERSIONS:
-        if callable(getattr(type(value), method, None)):  # asked of the class: a mock has every attribute
-            with suppress(Exception):
-                found = getattr(value, method)(**arguments)
-                if type(found) is not type(value):
-                    return found
-    return float(value) if dtype == "f" else value  # numpy.longdouble has no other Python value

@@ -43,6 +43,7 @@ from runstream_sink.rules import (
     INT64,
     check_experiment,
     check_point,
+    check_rows,
     check_status,
     check_time,
     keep_first,
@@ -185,11 +186,7 @@ def _apply_tag_deletion(changes: Changes, event: ev.TagDeleted, emit_ts: int, pr
 def _apply_rows(changes: Changes, event: ev.RowsLogged, emit_ts: int, producer_id: bytes, seq: int) -> None:
     table = _checked_table(event.table)
     columns = event.columns
-    width = len(columns)
-    if set(map(len, event.rows)) - {width}:
-        raise InvalidInputError(f"a row of table {table!r} has another number of values than its {width} columns")
-    if len(set(columns)) != width:
-        raise InvalidInputError(f"a column of table {table!r} is named twice")
+    check_rows(table, columns, event.rows)
     touch_run(changes, event.run_id)
     entry = RowsEntry(producer_id, seq, emit_ts, columns, event.rows)
     changes.rows.setdefault((event.run_id, table), []).append(entry)

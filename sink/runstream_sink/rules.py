@@ -1,5 +1,6 @@
 """What the appliers of all events share: what must hold of their fields, and who wins where events compete."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from runstream_schemas.errors import InvalidInputError
@@ -9,8 +10,10 @@ from runstream_sink.changes import Changes
 
 __all__ = [
     "INT64",
+    "MAX_ROWS",
     "check_experiment",
     "check_point",
+    "check_rows",
     "check_status",
     "check_time",
     "keep_first",
@@ -20,6 +23,10 @@ __all__ = [
 
 INT64: Final = 1 << 63
 """Integers that a store holds are below it, and not below its negative."""
+
+MAX_ROWS: Final = 1 << 20
+"""Rows of one event.  Each takes some hundred bytes more than its values on its way into a file; our producers begin
+another event at 256 KiB."""
 
 
 def touch_run(changes: Changes, run_id: str) -> None:
@@ -52,6 +59,17 @@ def check_point(step: int, timestamp: int) -> None:
     """Raise `InvalidInputError` for a step or timestamp that no store holds."""
     if not (-INT64 <= step < INT64 and -INT64 <= timestamp < INT64):
         raise InvalidInputError(f"step {step} or timestamp {timestamp} does not fit into 64 bits")
+
+
+def check_rows(table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Raise `InvalidInputError` for rows that make no table."""
+    width = len(columns)
+    if len(rows) > MAX_ROWS:
+        raise InvalidInputError(f"{len(rows)} rows of table {table!r} in one event; it can have {MAX_ROWS}")
+    if set(map(len, rows)) - {width}:
+        raise InvalidInputError(f"a row of table {table!r} has another number of values than its {width} columns")
+    if len(set(columns)) != width:
+        raise InvalidInputError(f"a column of table {table!r} is named twice")
 
 
 def keep_first(values: dict[Any, Any], key: Any, value: Any) -> None:

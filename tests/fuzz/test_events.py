@@ -17,6 +17,7 @@ from runstream_schemas.values import RowEncoder
 from runstream_sink import query
 from runstream_sink.consumer import Progress
 from runstream_sink.queue_source import QueueSource
+from runstream_sink.rules import MAX_ROWS
 from runstream_sink.service import open_consumer
 from runstream_sink.tables import parts
 from support.commands import invoke, invoke_json
@@ -257,7 +258,7 @@ def test_a_file_in_place_of_a_runs_directory_stops_nobody(tmp_path: Path, capsys
 
 @pytest.mark.long
 def test_hostile_events_need_bounded_memory(tmp_path: Path) -> None:
-    """Events of some MiB that unfold into very many values, within 3 GiB of address space, stacks included."""
+    """Events that unfold into very many values, within 3 GiB of address space, stacks included."""
     pipeline = Pipeline(tmp_path)
     rng = random.Random(0)
     prefix = b"\x95\x09\xd9\x20" + RUN.encode() + b"\xa1t"
@@ -266,6 +267,9 @@ def test_hostile_events_need_bounded_memory(tmp_path: Path) -> None:
         prefix + b"\x90\xdd" + struct.pack(">I", size) + b"\x90" * size,  # rows without cells
         prefix + b"\x91\xa1a\x91\x91\xdd" + struct.pack(">I", size) + b"\x90" * size,  # one cell of empty lists
         prefix + b"\x91\xa1a\xdd" + struct.pack(">I", size) + b"\x91\xc0" * size,  # rows of one cell
+        prefix + b"\x91\xa1a\x91\x91\xdd" + struct.pack(">I", 60 << 20) + b"\x90" * (60 << 20),  # as large as can be
+        prefix + b"\x91\xa1a\xdd" + struct.pack(">I", MAX_ROWS) + b"\x91\xc0" * MAX_ROWS,  # as many rows as can be
+        prefix + b"\x91\xa1a\x91\x91\xdd" + struct.pack(">I", 60 << 20) + b"\x01" * (60 << 20),  # numbers
         prefix + b"\x91\xa1a\x91\x91\xdd\xff\xff\xff\xff" + rng.randbytes(100),  # a length that is a lie
     ]
     records: list[tuple[int, int, Any]] = [(seq, TIME + seq, body) for seq, body in enumerate(bodies)]

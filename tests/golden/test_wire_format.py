@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from runstream_schemas import batch, chunk, segment
+from runstream_schemas import batch, chunk, segment, weighing
 from runstream_schemas.batch import Batch, decode_batch, encode_batches
 from runstream_schemas.describe import event_list
 from runstream_schemas.errors import CorruptDataError
@@ -18,6 +18,7 @@ from runstream_schemas.events import RowsLogged, decode_event, encode_event
 from runstream_schemas.reader import JournalReader, Position
 from runstream_schemas.segment import DROP_REASONS, Hole, Record, drop_offset, pack_header, pack_record, record_seed
 from runstream_schemas.values import BIG_INTEGER, RowEncoder, decode_extension
+from runstream_sink.rules import MAX_ROWS
 from support.components import real_component
 from support.json_form import json_form, unpacked
 
@@ -165,7 +166,8 @@ def test_the_pages_limits_are_those_of_the_code() -> None:
     """In bytes and numbers."""
     (table,) = tables("limit | value")
     values = [int(value.split()[0]) for _, value in table]
-    assert values == [segment.MAX_BODY, batch.MAX_PAYLOAD, batch.MAX_EVENTS, segment.MAX_SEQ]
+    limits = [segment.MAX_BODY, batch.MAX_PAYLOAD, batch.MAX_EVENTS, MAX_ROWS, weighing.MAX_WEIGHT, segment.MAX_SEQ]
+    assert values == limits
     (size,) = re.findall(r"at most ([\d,]+) bytes", PAGE)
     largest = int(size.replace(",", ""))
     assert decode_extension(BIG_INTEGER, memoryview(bytes(largest))) == 0

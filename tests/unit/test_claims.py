@@ -126,6 +126,23 @@ def test_a_row_whose_cell_cannot_be_staged_is_dropped_and_counted(pipeline: Pipe
     assert pipeline.rows(run.run_id, "t") == [{"text": "a"}, {"text": "b"}]
 
 
+def test_a_cell_that_no_event_can_hold_is_refused_at_the_call(pipeline: Pipeline) -> None:
+    """From 4 GiB on; what is logged next is there.  The bytes are zeros that no memory was given for."""
+    huge = bytes(1 << 32)
+    with runstream.start_run() as run:
+        for log in (
+            lambda: run.log_prediction({"huge": huge}),
+            lambda: run.log_prediction({"huge": {"inside": [huge]}}),
+            lambda: run.log_predictions([{"n": 0}, {"huge": huge}]),
+            lambda: run.log_table({"huge": [huge]}, "t"),
+        ):
+            with pytest.raises(InvalidInputError, match=r"4 GiB or more cannot be logged.*log that as an artifact"):
+                log()
+        run.log_prediction({"n": 1})
+    pipeline.drain()
+    assert pipeline.rows(run.run_id)[-1]["n"] == 1
+
+
 def test_a_text_that_looks_like_a_reference_stays_what_it_is(pipeline: Pipeline) -> None:
     """Unless the run has such an artifact."""
     text = f"artifact:claims/{DIGEST}.txt"

@@ -86,7 +86,7 @@ def test_multiprocessing_workers_log(pipeline: Pipeline, method: str) -> None:
     )
     environment = {**os.environ, **pipeline.environment}
     done = subprocess.run(
-        [sys.executable, program], env=environment, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, program], env=environment, capture_output=True, text=True, timeout=120, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert steps(pipeline) == list(range(800))
@@ -324,17 +324,14 @@ def ends_in_time(pipeline: Pipeline, before: str = "", between: str = "", **envi
     output = succeeded(pipeline, textwrap.dedent(ENDS).format(before=before, between=between), **environment)
     ended = time.time()
     stats, last = output.rsplit(" ", 1)
-    took = ended - float(last)
-    assert took < 3 or took < 3 * slowness()
+    assert ended - float(last) < 3 * slowness()
     found: dict[str, Any] = json.loads(stats)
     return found
 
 
 def test_a_program_ends_though_its_queue_has_vanished(pipeline: Pipeline) -> None:
     """Every event is accepted or counted."""
-    removal = (
-        f"while os.path.exists({str(pipeline.queue)!r}): shutil.rmtree({str(pipeline.queue)!r}, ignore_errors=True)"
-    )
+    removal = 'while os.path.exists("queue"): shutil.rmtree("queue", ignore_errors=True)'
     stats = ends_in_time(pipeline, between=removal, RUNSTREAM_SEGMENT_SIZE="64KiB")
     assert stats["accepted"] + stats["dropped"]["disk"] >= 40_000
 
