@@ -10,7 +10,7 @@ SELF := $(PIP) install --no-deps --no-build-isolation --editable .
 PYTEST := python -m pytest -n 2
 FAST := -m "not long and not crash and not server"
 
-.PHONY: demo kafka test test-fast test-others test-long mutants simulate lint format bench wheel lock clean
+.PHONY: demo kafka test test-fast test-others test-long mutants simulate chaos lint format bench wheel lock clean
 
 demo: $(VENV)/.demo
 	$(VENV)/bin/runstream demo
@@ -46,6 +46,11 @@ test-long: $(VENV)/.test
 # Any number of schedules of the simulation; SEED=n runs one again.
 simulate: $(VENV)/.test
 	PYTHONPATH=tests $(VENV)/bin/python -m support.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),100))
+
+# Any number of rounds of chaos with real brokers; SEED=n is the first one's seed, ROUNDS=1 by default.
+chaos: $(VENV)/.test
+	.ci/install-components
+	PYTHONPATH=tests $(VENV)/bin/python -m support.chaos --rounds $(or $(ROUNDS),1) $(if $(SEED),--seed $(SEED))
 
 # Sampled, since all of the mutants take hours.
 mutants: $(VENV)/.test
