@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from runstream.shipping.leader import Status, is_led, read_status
+from runstream.shipping.leader import Status, is_led, is_starting, read_status
 from runstream.shipping.process import IDLE_VARIABLE
 from runstream_schemas.streams import KafkaStream, journal_directory, parse_stream
 
@@ -81,7 +81,7 @@ class JournalDir:
     def close(self) -> None:
         """Leave no shipper behind."""
         deadline = time.monotonic() + _DEADLINE
-        while is_led(self.path) and time.monotonic() < deadline:
+        while (is_led(self.path) or is_starting(self.path)) and time.monotonic() < deadline:
             with contextlib.suppress(AssertionError, ProcessLookupError):
                 self.kill(signal.SIGTERM)
             time.sleep(0.05)
