@@ -66,3 +66,23 @@ def test_a_letter_of_each_kind_is_listed_shown_and_retried(
     assert outcome["applied"] is applied
     assert applied or outcome["detail"]
     assert len(pipeline.rows(RUN, "t")) == 1 + applied
+
+
+def test_events_that_are_torn_out_of_a_journal_are_a_hole_and_no_letter(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """There are no bytes to show or to apply again; `verify` names the events, and a replay loses the same."""
+    pipeline = Pipeline(tmp_path)
+    records = [pack_record(seq, 1 << 60, GOOD, record_seed(PRODUCER)) for seq in (0, 4)]
+    journal = pipeline.queue / "journals" / PRODUCER.hex()
+    journal.mkdir(parents=True)
+    (journal / "0000000000.seg").write_bytes(pack_header(PRODUCER, 0, 1 << 16, 1) + b"".join(records) + bytes(64))
+    pipeline.drain()
+    options = ("--stream", pipeline.stream, "--store", pipeline.store)
+    assert invoke_json(capsys, "dlq", "list", "--store", pipeline.store) == []
+    assert invoke_json(capsys, "dlq", "retry", "--all", *options) == []
+    (finding,) = invoke_json(capsys, "verify", pipeline.store, "--stream", pipeline.stream, code=1)["findings"]
+    assert finding["kind"] == "hole"
+    assert all(text in str(finding) for text in ("torn", PRODUCER.hex(), "1", "3"))
+    assert len(pipeline.rows(RUN, "t")) == 2
+    assert pipeline.replay("replayed")[0] == pipeline.digest()
