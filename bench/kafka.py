@@ -274,7 +274,7 @@ def _broker(options: argparse.Namespace, directory: Path) -> Iterator[str]:
 def main() -> None:
     """Measure and print."""
     options = _parse()
-    results: dict[str, Any] = {}
+    results: dict[str, Any] = {"load before": os.getloadavg()}
     with tempfile.TemporaryDirectory(dir=options.directory) as made, _broker(options, Path(made)) as servers:
         for kind, count in (("metrics", options.events), ("2 KB rows", options.events // 10)):
             results[kind] = {"events": count} | _median_rates(Path(made), servers, kind, count, options.rounds)
@@ -329,6 +329,7 @@ def _report(results: dict[str, Any], options: argparse.Namespace) -> None:
         [[name, *(results[kind][name] for kind in kinds)] for name in names],
     )
     latency = results["latency"]
+    print(f"\nload averages of the machine: {results['load before']} before, {os.getloadavg()} after")
     title = f"milliseconds from log call to store, at {options.rate:g} events a second"
     print_table(title, list(latency), [list(latency.values())])
 

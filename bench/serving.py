@@ -189,12 +189,14 @@ def main() -> None:
     options = _parse()
     print(f"load by {tool()}, {options.connections} connections; uvicorn with {options.loop} and {options.http}")
     results: dict[str, Any] = {}
+    load_before = os.getloadavg()
     for answers, stream in (("whole", False), ("streamed", True)):
         results[f"runstream, {answers}"] = _summary(_runstream(options, stream))
     for kind in KINDS if options.mlflow else ():
         pairs, applied = _mlflow(options, kind)
         results[f"{kind}, whole"] = _summary(pairs) | {"applied": applied}
     _report(results)
+    print(f"\nload averages of the machine: {load_before} before, {os.getloadavg()} after")
     write_json(options.output, results)
 
 
