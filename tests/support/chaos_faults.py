@@ -145,6 +145,11 @@ def _kill_shipper(target: Target, _: random.Random) -> End:
     return _nothing
 
 
+def _end_shipper(target: Target, _: random.Random) -> End:
+    signal_shipper(target.shipper(), signal.SIGTERM)
+    return _nothing
+
+
 def _pause_shipper(target: Target, _: random.Random) -> End:
     shipper = target.shipper()
     signal_shipper(shipper, signal.SIGSTOP)
@@ -232,6 +237,7 @@ FAULTS: Final[Mapping[str, Callable[[Target, random.Random], End]]] = {
     "kill a leader": _kill_leader,
     "pause a broker": _pause_broker,
     "kill the shipper": _kill_shipper,
+    "end the shipper": _end_shipper,
     "pause the shipper": _pause_shipper,
     "kill a sink": _kill_sink,
     "kill all sinks": _kill_sinks,

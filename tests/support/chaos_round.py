@@ -45,6 +45,8 @@ DEADLINE: Final = 120.0
 """Seconds that anything may take once all faults are over."""
 _LOG_LINES: Final = 40
 _KILLED_PROGRAMS: Final = 3
+_SURPRISES: Final = ("Traceback", "never retrieved", "was destroyed", "shipping failed")
+"""What is in a log only after an error that nobody has foreseen."""
 
 
 class TopicPipeline(Pipeline):
@@ -81,6 +83,8 @@ class ChaosRound(Round):
         self.schedule: list[str] = []
         self.keeps_journals = self._choice.random() < 0.5
         """Whether nothing is freed, so that the journals can be applied without the topic."""
+        self._small_messages = self._choice.random() < 0.5
+        """Whether the topic takes so little in one message that large rows come in chunks."""
         self._toxiproxy = toxiproxy
         self._seed = seed
         self._journals = JournalDir(root / "journals", cluster.stream(self.topic, PROXIED), **self._settings())
@@ -100,7 +104,7 @@ class ChaosRound(Round):
         """Kill one and start another."""
         self.kills += 1
         code = self._sinks[at].kill()
-        self._last_words += self._sinks[at].lines[-_LOG_LINES:]
+        self._listen(self._sinks[at])
         if code != -signal.SIGKILL:
             self._troubles.append(f"a sink ended by itself, with {code}\n")
         self._sinks[at] = self._start_chaos_sink()
@@ -113,6 +117,8 @@ class ChaosRound(Round):
         """Let the faults come and go, then heal everything and wait until all is applied and everybody has ended."""
         try:
             self._heal()
+            if self._small_messages:
+                wait_for(self.cluster.create_topic(self.topic, 3, config={"max.message.bytes": "6000"}))
             self._sinks = [self._start_chaos_sink() for _ in range(2)]
             self._programs = [self._start_program(threads) for threads in (2, 2, 1)]
             self._began()
@@ -165,10 +171,11 @@ class ChaosRound(Round):
         return "\n".join(
             [
                 f"topic {self.topic}, journals {self._journals.path}, kept: {self.keeps_journals}",
+                f"small messages: {self._small_messages}",
                 *self.schedule,
                 f"shipper.json: {status.read_text() if status.exists() else 'none'}",
                 f"shipper.log:\n{_tail(self._journals.log())}",
-                f"killed sinks:\n{_tail(b''.join(self._last_words).decode(errors='replace'))}",
+                f"sinks that have ended:\n{_tail(b''.join(self._last_words).decode(errors='replace'))}",
                 *(f"sink:\n{lines}" for lines in sinks),
                 *brokers,
             ]
@@ -241,7 +248,21 @@ class ChaosRound(Round):
         for sink in reversed(self._sinks):
             sink.signal(signal.SIGTERM)
         codes = [sink.wait(DEADLINE) for sink in self._sinks]
+        for sink in self._sinks:
+            self._listen(sink)
+        for path in self.pipeline.root.glob("*.err"):
+            self._note_surprises(f"a program, in {path}", path.read_text())
+        self._note_surprises(f"the shipper, in {self._journals.path}", self._journals.log())
         assert codes == [0, 0], f"the sinks ended with {codes}"
+
+    def _listen(self, sink: Victim) -> None:
+        """A sink has ended; what it logged must be what it expects to happen."""
+        self._last_words += sink.lines[-_LOG_LINES:]
+        self._note_surprises("a sink", b"".join(sink.lines).decode(errors="replace"))
+
+    def _note_surprises(self, who: str, log: str) -> None:
+        found = [line for line in log.splitlines() if any(text in line for text in _SURPRISES)]
+        self._troubles += [f"of {who}: {line}\n" for line in found]
 
     def _clean_up(self) -> None:
         """Leave no process behind; the cluster is healed by whoever uses it next."""
