@@ -3,6 +3,8 @@
 import asyncio
 import errno
 from collections.abc import Callable, Sequence
+from itertools import permutations
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 import runstream
 from runstream_schemas.batch import Batch
 from runstream_schemas.errors import CorruptDataError, InvalidInputError
-from runstream_schemas.events import MetricLogged, ParamsLogged, RowsLogged
+from runstream_schemas.events import MetricLogged, ParamsLogged, RowsLogged, encode_event
 from runstream_schemas.segment import Hole
 from runstream_sink import apply as applying
 from runstream_sink import consumer as consuming
@@ -19,8 +21,10 @@ from runstream_sink.apply import apply
 from runstream_sink.changes import Changes
 from runstream_sink.isolation import apply_apart, may_be_of_an_event
 from runstream_sink.tables import parts
+from runstream_sink.verify.run import verify
 from support.commands import invoke_json
 from support.pipeline import Pipeline
+from support.queues import TIME, dead_journal
 from support.stores import batch, record, run_id
 
 RUN = run_id(1)
@@ -152,29 +156,57 @@ def test_letters_that_fail_together_are_retried_one_by_one(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """So one that still fails keeps no other from being applied."""
-    monkeypatch.setattr(parts, "MAX_COLUMNS", 2)
+    monkeypatch.setattr(parts, "MAX_NAMES", 2)
     with runstream.start_run("rows") as run:
         runstream.log_prediction({"a": 1, "b": 2})
         runstream.log_prediction({"c": 3})
         runstream.log_prediction({"d": 4, "e": 5, "f": 6})
     runstream.close()
     assert pipeline.drain().dead == 2
-    monkeypatch.setattr(parts, "MAX_COLUMNS", 3)
+    monkeypatch.setattr(parts, "MAX_NAMES", 3)
     where = ("--stream", pipeline.stream, "--store", pipeline.store)
     outcomes = invoke_json(capsys, "dlq", "retry", "--all", *where, code=1)
     assert [outcome["applied"] for outcome in outcomes] == [True, False]
     assert [row.get("c") for row in pipeline.rows(run.run_id)] == [None, 3]
 
 
-@pytest.mark.parametrize("limit", ["MAX_COLUMNS", "MAX_NAMES", "MAX_CELLS"])
-def test_a_table_grows_up_to_its_limits(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_names_of_a_tables_columns_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """What would go beyond is refused, and nothing is written."""
     rows = RowsLogged(RUN, "t", ["ab", "cd"], [[1, 2], [3, 4]])
     changes = apply([Batch(PRODUCER, [record(0, rows)], [])], {})
     (entries,) = changes.rows.values()
-    monkeypatch.setattr(parts, limit, 4 if limit != "MAX_COLUMNS" else 2)
+    monkeypatch.setattr(parts, "MAX_NAMES", 4)
     state = parts.append(parts.TableState(RUN, "t"), entries, 1 << 20, str).state
     assert state.rows == 2
-    monkeypatch.setattr(parts, limit, 3 if limit != "MAX_COLUMNS" else 1)
+    monkeypatch.setattr(parts, "MAX_NAMES", 3)
     with pytest.raises(InvalidInputError, match="table 't'"):
         parts.append(parts.TableState(RUN, "t"), entries, 1 << 20, str)
+
+
+@pytest.mark.parametrize("limit", ["MAX_COLUMNS", "MAX_CELLS"])
+def test_very_wide_tables_are_the_same_in_whatever_order_their_rows_come(
+    tmp_path: Path, limit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their parts have the columns of their own rows only, and nothing is refused."""
+    monkeypatch.setattr(parts, limit, 3)
+    events: list[Any] = [
+        RowsLogged(RUN, "t", ["a", "b"], [[1, 2], [3, "x"]]),
+        RowsLogged(RUN, "t", ["c"], [[0.5], [None], [[1]]]),
+        RowsLogged(RUN, "t", ["d", "a", "e"], [[1, "text", 2]]),
+        RowsLogged(RUN, "t", ["b"], [[True]]),
+        RowsLogged(RUN, "t", ["f", "g", "h", "i"], []),
+    ]
+    found = []
+    for number, order in enumerate(permutations(range(len(events)))):
+        if number % 10:
+            continue
+        pipeline = Pipeline(tmp_path / str(number))
+        for at in order:
+            dead_journal(pipeline.queue, at, encode_event(events[at]), time=TIME + at)
+            pipeline.drain()
+        assert pipeline.ask(query.counts).dead_letters == 0
+        assert pipeline.ask(verify, pipeline.options.artifacts, queue=pipeline.queue).ok
+        rows = pipeline.rows(RUN, "t")
+        found.append((pipeline.digest(), sorted(str(sorted(row.items())) for row in rows)))
+        assert found[-1] == found[0]
+    assert len(rows) == 7

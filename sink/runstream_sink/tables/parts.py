@@ -3,8 +3,9 @@
 A table is a sequence of parts; each is a CSV file whose header is true for all of its rows.  Rows go to the open part.
 A new part starts where a column is new, where a column's text would have to be written in another way (text becomes
 JSON), and after a part has reached its limit.  A new part has all columns that the table has so far, as first seen, at
-the table's types.  Other changes of a type need no new part: the cells stay what they are, since the cell of a scalar
-reads the same at every greater type.
+the table's types; where that is very many cells (`MAX_COLUMNS`, `MAX_CELLS`), each part has the columns of its own rows
+alone, and the table is the same.  Other changes of a type need no new part: the cells stay what they are, since the
+cell of a scalar reads the same at every greater type.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,11 +37,11 @@ __all__ = [
 PART_LIMIT: Final = 256 << 20
 """Bytes at which a part is closed."""
 MAX_COLUMNS: Final = 20_000
-"""Columns of a table: each row has a cell for each."""
+"""Columns of a table up to which each row has a cell for each."""
 MAX_NAMES: Final = 16 << 20
 """Characters in the names of a table's columns, together: each part and each state of the table repeats them."""
 MAX_CELLS: Final = 1 << 24
-"""Cells that are appended at once, empty ones included."""
+"""Cells that are appended at once, up to which each row has a cell for each column of the table."""
 
 
 class Part(Struct, frozen=True):
@@ -108,31 +109,27 @@ def part_file(name: str, number: int) -> str:
 def append(state: TableState, entries: Sequence[RowsEntry], part_limit: int, file_of: Callable[[int], str]) -> Appended:
     """Append the rows of ``entries``; a part is closed at ``part_limit`` bytes, ``file_of`` names the n-th part.
 
-    Raises `InvalidInputError` where the table would be wider than `MAX_COLUMNS` or `MAX_NAMES`, or where it would be
-    given more than `MAX_CELLS` at once.
+    Raises `InvalidInputError` where the table's columns would have names of more than `MAX_NAMES` letters.
     """
     groups = [(columns, list(group)) for columns, group in groupby(entries, key=_columns_of)]
-    _check_size(state, groups)
+    _check_names(state, groups)
     chunks = [_chunk(columns, group) for columns, group in groups]
     columns = _joined(state.columns, chunks)
+    whole = tuple(columns)
+    rows = sum(len(chunk.events) for chunk in chunks)
+    sparse = len(whole) > MAX_COLUMNS or rows * len(whole) > MAX_CELLS
     writer = _Writer(state, columns, part_limit, file_of)
     for chunk in chunks:
-        writer.write(_lines(chunk, columns))
+        header = chunk.columns if sparse else whole
+        writer.write(header, _lines(chunk, header, columns))
     return writer.finish()
 
 
-def _check_size(state: TableState, groups: list[tuple[tuple[str, ...], list[RowsEntry]]]) -> None:
+def _check_names(state: TableState, groups: list[tuple[tuple[str, ...], list[RowsEntry]]]) -> None:
     columns = state.columns.keys() | set(chain.from_iterable(columns for columns, _ in groups))
-    if len(columns) > MAX_COLUMNS:
-        raise InvalidInputError(f"table {state.name!r} would have {len(columns)} columns; it can have {MAX_COLUMNS}")
     if sum(map(len, columns)) > MAX_NAMES:
         raise InvalidInputError(
             f"the columns of table {state.name!r} would have names of more than {MAX_NAMES} letters"
-        )
-    rows = sum(len(entry.rows) for _, group in groups for entry in group)
-    if rows * len(columns) > MAX_CELLS:
-        raise InvalidInputError(
-            f"{rows} rows for the {len(columns)} columns of table {state.name!r} are too many at once"
         )
 
 
@@ -160,12 +157,12 @@ def _joined(columns: dict[str, ColumnType], chunks: list[_Chunk]) -> dict[str, C
     return joined
 
 
-def _lines(chunk: _Chunk, columns: dict[str, ColumnType]) -> list[str]:
-    """The rows as lines, with all of the table's columns."""
+def _lines(chunk: _Chunk, header: tuple[str, ...], columns: dict[str, ColumnType]) -> list[str]:
+    """The rows as lines below a part's header."""
     cells = {
         name: encode_column(values, columns[name]) for name, values in zip(chunk.columns, chunk.values, strict=True)
     }
-    by_column = [cells.get(name) or repeat("") for name in columns]
+    by_column = [cells.get(name) or repeat("") for name in header]
     return list(map(",".join, zip(*by_column, chunk.logged_at, chunk.events, strict=False)))
 
 
@@ -189,23 +186,26 @@ class _Writer:
         self._resume(state.open)
         if state.open is not None and columns != state.columns:
             self._change(state.open)
-        if self._part is None and columns != state.columns:
-            self._start()
 
-    def write(self, lines: list[str]) -> None:
-        """Add whole lines; the part that reaches the limit is closed behind the line that reached it."""
-        if not lines:
+    def write(self, header: tuple[str, ...], lines: list[str]) -> None:
+        """Add whole lines; the part that reaches the limit is closed behind the line that reached it.
+
+        Without lines, a part begins that has the columns, so that they show in a file.
+        """
+        if self._part is not None and self._part.columns != header:
+            self._finish_part(closed=True)
+        if not lines and self._columns == self._state.columns:
             return
         self._rows += len(lines)
         if self._part is None:
-            self._start()
+            self._start(header)
         data = _encode(lines)
         if self._length + len(data) < self._limit:
             self._add(data, len(lines))
             return
         for line in lines:
             if self._part is None:
-                self._start()
+                self._start(header)
             self._add(_encode([line]), 1)
             if self._length >= self._limit:
                 self._finish_part(closed=True)
@@ -229,16 +229,16 @@ class _Writer:
         """Give the open part the columns' new types, or close it where its cells could not be read at them."""
         types = tuple(self._columns[name] for name in part.columns)
         rewritten = (ColumnType.TEXT, ColumnType.JSON)
-        if len(self._columns) > len(types) or rewritten in zip(part.types, types, strict=True):
+        if rewritten in zip(part.types, types, strict=True):
             self._finish_part(closed=True)
         else:
             self._part = msgspec.structs.replace(part, types=types)
 
-    def _start(self) -> None:
+    def _start(self, header: tuple[str, ...]) -> None:
         self._number += 1
-        names = tuple(self._columns)
-        self._resume(Part(self._number, self._file_of(self._number), names, tuple(self._columns.values()), 0, 0))
-        self._add(_encode([header_line(names)]), 0)
+        types = tuple(self._columns[name] for name in header)
+        self._resume(Part(self._number, self._file_of(self._number), header, types, 0, 0))
+        self._add(_encode([header_line(header)]), 0)
 
     def _add(self, data: bytes, rows: int) -> None:
         self._chunks.append(data)
