@@ -137,7 +137,7 @@ async def test_experiments_are_listed_with_those_that_only_runs_name(reader: Sql
     assert experiments == [
         query.Experiment("0", "Default", None, "active", {}),
         query.Experiment("8", None, None, "active", {}),
-        query.Experiment(SEVEN, "seven", 70, "active", {"team": "a"}),
+        query.Experiment(SEVEN, "seven", 70, "active", {"team": "a"}, 70),
     ]
     assert await query.list_experiments(reader, after="0", limit=1) == experiments[1:2]
     assert await query.list_experiments(reader, lifecycle="deleted") == []

@@ -1,6 +1,12 @@
 """The query layer: what the API, the console and the command line read, from whatever store."""
 
-from runstream_sink.query.experiments import find_experiment, list_experiments
+from runstream_sink.query.experiments import (
+    find_experiment,
+    get_experiment,
+    get_experiment_by_name,
+    list_experiments,
+    search_experiments,
+)
 from runstream_sink.query.operations import (
     count_dead_letters,
     counts,
@@ -15,6 +21,7 @@ from runstream_sink.query.records import (
     Counts,
     DeadLetterRecord,
     Experiment,
+    ExperimentPage,
     Loss,
     NotFoundError,
     Point,
@@ -23,7 +30,7 @@ from runstream_sink.query.records import (
     RunPage,
     Table,
 )
-from runstream_sink.query.runs import compare_runs, get_run, list_artifacts, list_runs, metric_history
+from runstream_sink.query.runs import compare_runs, get_run, list_artifacts, list_runs, metric_history, search_runs
 from runstream_sink.query.tables import get_table, iter_table, list_tables, load_table
 
 __all__ = [
@@ -32,6 +39,7 @@ __all__ = [
     "Counts",
     "DeadLetterRecord",
     "Experiment",
+    "ExperimentPage",
     "Loss",
     "NotFoundError",
     "Point",
@@ -44,6 +52,8 @@ __all__ = [
     "counts",
     "find_experiment",
     "get_dead_letter",
+    "get_experiment",
+    "get_experiment_by_name",
     "get_run",
     "get_table",
     "iter_table",
@@ -56,4 +66,6 @@ __all__ = [
     "list_tables",
     "load_table",
     "metric_history",
+    "search_experiments",
+    "search_runs",
 ]

@@ -13,6 +13,7 @@ __all__ = [
     "Counts",
     "DeadLetterRecord",
     "Experiment",
+    "ExperimentPage",
     "Loss",
     "NotFoundError",
     "Point",
@@ -36,6 +37,15 @@ class Experiment(Struct, frozen=True):
     lifecycle: str
     """``active`` or ``deleted``."""
     tags: dict[str, str]
+    last_update_time: int | None = None
+    """When it was created, renamed, deleted or restored last."""
+
+
+class ExperimentPage(Struct, frozen=True):
+    """Some experiments, and the cursor that the next page begins at (None: there is none)."""
+
+    experiments: list[Experiment]
+    cursor: str | None
 
 
 class Point(Struct, frozen=True):

@@ -21,6 +21,7 @@ from runstream_schemas.errors import RunstreamError
 from runstream_sink.changes import Changes, Order
 from runstream_sink.intervals import IntervalSet
 from runstream_sink.location import StoreLocation
+from runstream_sink.store.search_plan import Placed, SearchPlan
 from runstream_sink.tables.parts import Part, TableState
 
 __all__ = ["Commit", "FencedError", "Row", "Store", "StoreReader"]
@@ -115,6 +116,9 @@ class StoreReader(Protocol):
 
     async def fetch(self, query: str, **parameters: Any) -> list[Row]:
         """All rows of a named query."""
+
+    async def search(self, plan: SearchPlan) -> list[Placed]:
+        """The rows of a search, in its order, each with its place there; see `search_plan`."""
 
     def stream(self, query: str, **parameters: Any) -> AsyncGenerator[list[Row], None]:
         """The rows of a named query in lists of bounded length, for queries that return very many.

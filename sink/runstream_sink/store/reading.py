@@ -8,10 +8,13 @@ from typing import Any, Final
 
 from runstream_schemas.errors import EnvironmentUnavailableError
 from runstream_sink.cancellation import finish
+from runstream_sink.changes import origin_of
 from runstream_sink.location import StoreLocation
 from runstream_sink.store import migrate
 from runstream_sink.store.connection import Database, connect
 from runstream_sink.store.protocol import Row
+from runstream_sink.store.search_plan import Placed, SearchPlan
+from runstream_sink.store.search_sql import search
 from runstream_sink.store.statements import SQL
 
 __all__ = ["SqliteReader", "add_functions", "open_reader", "read_store_id"]
@@ -30,6 +33,7 @@ async def open_reader(location: StoreLocation) -> "SqliteReader":
 async def _open(location: StoreLocation, *, frozen: bool) -> "SqliteReader":
     def set_up(connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA query_only = ON")
+        connection.execute("PRAGMA case_sensitive_like = ON")
         add_functions(connection)
         if frozen:
             connection.execute("BEGIN")  # the first read, of the version, decides what all see
@@ -72,6 +76,10 @@ class SqliteReader:
         """See `StoreReader.fetch`."""
         return await self._database.call(_fetch, SQL[query], parameters)
 
+    async def search(self, plan: SearchPlan) -> list[Placed]:
+        """See `StoreReader.search`."""
+        return await self._database.call(search, plan)
+
     async def stream(self, query: str, **parameters: Any) -> AsyncGenerator[list[Row], None]:
         """See `StoreReader.stream`."""
         cursor = await self._database.call(_execute, SQL[query], parameters)
@@ -98,6 +106,13 @@ class SqliteReader:
 def add_functions(connection: sqlite3.Connection) -> None:
     """Functions that the SQL files use and that old versions of SQLite lack."""
     connection.create_function("from_hex", 1, bytes.fromhex, deterministic=True)
+    connection.create_function("last_update", 3, _last_update, deterministic=True)
+
+
+def _last_update(created: int | None, *orders: bytes | None) -> int | None:
+    """When the last of some changes came, in milliseconds since the epoch."""
+    times = [origin_of(order)[0] // 1_000_000 for order in orders if order is not None]
+    return max(times if created is None else [created, *times], default=None)
 
 
 def read_store_id(connection: sqlite3.Connection) -> str:

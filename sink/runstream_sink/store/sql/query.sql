@@ -2,7 +2,8 @@
 
 -- name: experiments_page
 -- With those that nobody created and a run names; their name is NULL.
-SELECT CAST(e.id AS TEXT), e.name, e.creation_time, coalesce(e.lifecycle, 'active')
+SELECT CAST(e.id AS TEXT), e.name, e.creation_time, coalesce(e.lifecycle, 'active'),
+  last_update(e.creation_time, e.renamed_ord, e.lifecycle_ord)
 FROM experiments AS e
 WHERE e.id > :after
   AND (:lifecycle IS NULL OR coalesce(e.lifecycle, 'active') = :lifecycle)
@@ -15,11 +16,13 @@ ORDER BY e.id
 LIMIT :limit
 
 -- name: experiment_by_id
-SELECT CAST(id AS TEXT), name, creation_time, coalesce(lifecycle, 'active')
+SELECT CAST(id AS TEXT), name, creation_time, coalesce(lifecycle, 'active'),
+  last_update(creation_time, renamed_ord, lifecycle_ord)
 FROM experiments WHERE id = CAST(:experiment_id AS INTEGER)
 
 -- name: experiments_by_name
-SELECT CAST(id AS TEXT), name, creation_time, coalesce(lifecycle, 'active')
+SELECT CAST(id AS TEXT), name, creation_time, coalesce(lifecycle, 'active'),
+  last_update(creation_time, renamed_ord, lifecycle_ord)
 FROM experiments WHERE name = :name ORDER BY id
 
 -- name: tags_of_experiments

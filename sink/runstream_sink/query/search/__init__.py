@@ -1,0 +1,1 @@
+"""MLflow's search grammar: texts to checked plans, and the cursors of their pages.  Pure."""
