@@ -19,6 +19,7 @@ import contextlib
 import itertools
 import json
 import os
+import signal
 import socket
 import sqlite3
 import statistics
@@ -34,6 +35,8 @@ from typing import Any, NamedTuple
 
 from load import Load, load, tool
 from timing import print_table, write_json
+
+from runstream.shipping.leader import is_led, read_status
 
 ROOT = Path(__file__).parents[1]
 KINDS = ("mlflow-metrics", "mlflow-trace", "mlflow-table")
@@ -161,9 +164,21 @@ def _runstream(options: argparse.Namespace, stream: bool) -> list[tuple[Round, R
             with serving(Path(made), options, **where) as server:
                 pairs += _pairs(server, "runstream", _bodies(stream=stream), options.rounds)
                 stats = server.switch("nothing")["stats"]
+            _end_shippers(Path(made, "journal"))
         if sum(stats["dropped"].values()):
             raise SystemExit(f"events were dropped: {stats}")
     return pairs
+
+
+def _end_shippers(journals: Path) -> None:
+    """A shipper outlives its program; what it has not shipped is of no use any more."""
+    for directory in journals.glob("*"):
+        deadline = time.monotonic() + _START_TIMEOUT
+        while is_led(directory) and time.monotonic() < deadline:
+            if (status := read_status(directory)) is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(status.pid, signal.SIGTERM)
+            time.sleep(0.1)
 
 
 def _mlflow(options: argparse.Namespace, kind: str) -> tuple[list[tuple[Round, Round]], float]:
