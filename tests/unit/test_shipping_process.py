@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -164,6 +165,19 @@ async def test_a_leader_that_waits_makes_way_when_it_is_asked(tmp_path: Path) ->
     status = read_status(tmp_path)
     assert status is not None
     assert (status.state, status.error) == ("ended", "wrong password")
+
+
+async def test_a_leader_ends_when_its_directory_is_removed(tmp_path: Path) -> None:
+    """Also while no broker can be had: nobody will ever log there again, and whoever makes it anew starts another."""
+    directory = tmp_path / "journals-of-a-topic"
+    topic = MemoryTopic()
+    topic.refusals = [TransportError("no broker is there", may_retry=True)] * 1_000
+    with leading(directory):
+        dead_journal(directory, 1, b"event")
+        running = asyncio.create_task(process.lead(directory, topic))
+        await until(lambda: topic.opened, 60)
+        shutil.rmtree(directory)
+        assert not await asyncio.wait_for(running, 60)
 
 
 async def test_a_leader_that_gives_up_leaves_the_reason(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ __all__ = [
     "is_led",
     "is_starting",
     "leading",
+    "lock_identity",
     "note_start",
     "read_status",
 ]
@@ -76,6 +77,14 @@ def is_led(directory: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def lock_identity(directory: Path) -> int | None:
+    """What stays the same as long as the lock file of a journal directory is the same; None if there is none."""
+    try:
+        return (directory / _LOCK).stat().st_ino
+    except OSError:
+        return None
 
 
 def note_start(directory: Path) -> None:

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import structlog
 
-from runstream.shipping.leader import StatusFile, asked_to_yield, leading
+from runstream.shipping.leader import StatusFile, asked_to_yield, leading, lock_identity
 from runstream.shipping.progress import Progress
 from runstream.shipping.shipper import IDLE, News, Shipper
 from runstream.shipping.transport import Transport
@@ -35,7 +35,7 @@ IDLE_VARIABLE: Final = "RUNSTREAM_SHIPPER_IDLE"
 _LOG: Final = "shipper.log"
 _LOG_SIZE: Final = 1 << 20
 _LOOK: Final = 0.25
-"""Seconds between looks whether a waiting shipper is asked to make way."""
+"""Seconds between looks whether the directory is still there, and a waiting shipper is asked to make way."""
 _PROGRESS: Final = 10.0
 """Seconds between two log lines that only tell how much was shipped."""
 _log = structlog.get_logger("runstream.shipping")
@@ -79,20 +79,20 @@ async def _lead_to_kafka(stream: KafkaStream, directory: Path, idle: float) -> b
 async def lead(directory: Path, transport: Transport, *, yields: bool = False, **options: Any) -> bool:
     """Run a `Shipper` with these options until it ends; False if something else than its work made it end.
 
-    That is a signal, or, if it ``yields`` and waits, a program that may have other settings.  Raises what `Shipper.run`
-    raises.
+    That is a signal, the removal of its directory, or, if it ``yields`` and waits, a program that may have other
+    settings.  Raises what `Shipper.run` raises.
     """
     narrator = _Narrator(directory)
     shipper = Shipper(directory, transport, narrator.tell, **options)
     with _stopped_by_signals(shipper):
-        making_way = asyncio.create_task(_make_way(directory, shipper, narrator) if yields else asyncio.sleep(0))
+        watching = asyncio.create_task(_watch(directory, shipper, narrator, yields=yields))
         try:
             await shipper.run()
         except Exception as error:
             narrator.end(str(error) or type(error).__name__)
             raise
         finally:
-            making_way.cancel()
+            watching.cancel()
     narrator.end(narrator.error)
     return not shipper.stopped
 
@@ -135,11 +135,12 @@ class _Narrator:
         _log.info("shipping ends", events=self._news.shipped, error=error)
 
 
-async def _make_way(directory: Path, shipper: Shipper, narrator: _Narrator) -> None:
-    """End a shipper that waits, when a program asks that may have other settings."""
+async def _watch(directory: Path, shipper: Shipper, narrator: _Narrator, *, yields: bool) -> None:
+    """End a shipper whose directory is gone, or that waits when a program asks that may have other settings."""
+    lock = lock_identity(directory)
     while True:
         await asyncio.sleep(_LOOK)
-        if narrator.waits and asked_to_yield(directory):
+        if lock_identity(directory) != lock or (yields and narrator.waits and asked_to_yield(directory)):
             shipper.stop()
 
 
