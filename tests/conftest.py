@@ -1,14 +1,23 @@
 """What every test folder shares: how hard Hypothesis looks, and names of tests that every process agrees on."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
+import structlog
 from hypothesis import settings
 
 settings.register_profile("fast", max_examples=20, deadline=None)
 settings.register_profile("default", max_examples=100, deadline=None, print_blob=True)
 settings.register_profile("long", max_examples=2_000, deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+@pytest.fixture(autouse=True)
+def unconfigured_logs() -> Iterator[None]:
+    """What a test has made of structlog, by `capture_logs` too, is not left to the next one."""
+    yield
+    structlog.reset_defaults()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

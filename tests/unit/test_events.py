@@ -48,7 +48,7 @@ def test_unknown_trailing_fields_are_skipped(tag: int) -> None:
         17: ["r"],
         18: ["r"],
         19: ["j", 0, "quota", 1],
-        20: [],
+        20: [1, "torn", b"raw"],
         21: ["r", "p", b"bytes", None],
         22: ["r", "p", 1],
         23: ["r", "p", "00", 1, None, "00", 2, 3],
