@@ -7,6 +7,7 @@ from runstream_sink.query.experiments import (
     list_experiments,
     search_experiments,
 )
+from runstream_sink.query.metrics import Bucket, Metric, PointPage, list_metrics, metric_buckets, metric_page
 from runstream_sink.query.operations import (
     count_dead_letters,
     counts,
@@ -35,14 +36,17 @@ from runstream_sink.query.tables import get_table, iter_table, list_tables, load
 
 __all__ = [
     "Artifact",
+    "Bucket",
     "Comparison",
     "Counts",
     "DeadLetterRecord",
     "Experiment",
     "ExperimentPage",
     "Loss",
+    "Metric",
     "NotFoundError",
     "Point",
+    "PointPage",
     "Position",
     "Run",
     "RunPage",
@@ -61,11 +65,14 @@ __all__ = [
     "list_dead_letters",
     "list_experiments",
     "list_losses",
+    "list_metrics",
     "list_positions",
     "list_runs",
     "list_tables",
     "load_table",
+    "metric_buckets",
     "metric_history",
+    "metric_page",
     "search_experiments",
     "search_runs",
 ]

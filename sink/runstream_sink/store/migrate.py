@@ -13,6 +13,7 @@ from typing import Final
 
 from runstream_schemas.directories import sync_directory
 from runstream_schemas.errors import CorruptDataError, StoreVersionError
+from runstream_sink.store import rollup_rows
 
 __all__ = ["LATEST", "MIGRATIONS", "check_version", "create", "migrate", "read_migrations", "version_of"]
 
@@ -30,6 +31,8 @@ def read_migrations() -> dict[int, str]:
 MIGRATIONS: Final = read_migrations()
 LATEST: Final = max(MIGRATIONS)
 """The version that this program writes."""
+_WITHOUT_ROLLUPS: Final = range(1, 3)
+"""Versions of stores that keep no rollups of metrics."""
 
 
 def version_of(connection: sqlite3.Connection, store: str) -> int:
@@ -81,6 +84,8 @@ def _run(connection: sqlite3.Connection, version: int, latest: int) -> None:
         connection.executescript("\n".join(["BEGIN IMMEDIATE;", *steps, f"PRAGMA user_version = {latest};"]))
         if version == 0:
             connection.execute("INSERT INTO meta VALUES ('store_id', ?)", (secrets.token_hex(16),))
+        if version in _WITHOUT_ROLLUPS:
+            rollup_rows.rebuild(connection)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:

@@ -1,16 +1,18 @@
 """One commit as one SQLite transaction, run as a whole in the connection's thread."""
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any, Final
 
-from runstream_sink.changes import Changes
+from runstream_sink.changes import Changes, MetricPoint
 from runstream_sink.intervals import IntervalSet
-from runstream_sink.store.ids import IdCache, wanted
+from runstream_sink.store.ids import IdCache, Resolved, wanted
 from runstream_sink.store.lru import LruCache
 from runstream_sink.store.points import latest_point, latest_row, metric_rows
 from runstream_sink.store.protocol import Commit, FencedError
+from runstream_sink.store.rollup_rows import MetricRollups
 from runstream_sink.store.statements import SQL
 from runstream_sink.store.table_rows import TableRows
 from runstream_sink.tables.parts import TableState
@@ -38,6 +40,7 @@ class Writer:
         self._producers: IdCache[bytes] = IdCache("producer", _PRODUCERS_CACHED)
         self._seen: LruCache[bytes, IntervalSet] = LruCache(_INTERVALS_CACHED, _intervals)
         self._tables = TableRows()
+        self._rollups = MetricRollups()
 
     def seen(self, connection: sqlite3.Connection, producer_ids: Iterable[bytes]) -> dict[bytes, IntervalSet]:
         """The seqs that were applied, by producer."""
@@ -65,10 +68,10 @@ class Writer:
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-            for cache in (self._runs, self._keys, self._producers, self._tables):
+            for cache in self._caches():
                 cache.rollback()
             raise
-        for cache in (self._runs, self._keys, self._producers, self._tables):
+        for cache in self._caches():
             cache.commit()
         self._seen.update(seen)
 
@@ -87,11 +90,35 @@ class Writer:
         if len(runs.new) < len(runs.ids):
             _update_runs(connection, changes, {name: run for name, run in runs.ids.items() if name not in runs.new})
         _write_values(connection, commit, runs.ids, keys.ids)
-        _insert_metrics(connection, metric_rows(changes.metrics, runs.ids, keys.ids, producers.ids))
-        _insert(connection, "put_latest_metric", _latest(changes, runs.ids, keys.ids))
+        if changes.metrics:
+            self._write_metrics(connection, commit, runs, keys.ids, producers.ids)
         self._tables.write(connection, commit, runs.ids)
         _write_incidents(connection, commit, producers.ids, now)
         return seen
+
+    def _caches(self) -> tuple[IdCache[str] | IdCache[bytes] | TableRows | MetricRollups, ...]:
+        return self._runs, self._keys, self._producers, self._tables, self._rollups
+
+    def _write_metrics(
+        self,
+        connection: sqlite3.Connection,
+        commit: Commit,
+        runs: Resolved[str],
+        keys: Mapping[str, int],
+        producers: Mapping[bytes, int],
+    ) -> None:
+        """Points, how many each metric has, its rollup and its latest point."""
+        metrics = commit.changes.metrics
+        rows = metric_rows(metrics, runs.ids, keys, producers)
+        added: Mapping[tuple[int, int], int]
+        added = {(runs.ids[run_id], keys[key]): len(points) for (run_id, key), points in metrics.items()}
+        if commit.retried:  # somebody may have retried the same dead letter before
+            rows = [row for row in rows if connection.execute(SQL["find_point"], row[:7]).fetchone() is None]
+            added = dict.fromkeys(added, 0) | Counter((row[0], row[1]) for row in rows)
+        _insert_metrics(connection, rows)
+        points = self._rollups.write(connection, rows, added, runs.new.values())
+        _insert(connection, "put_latest_metric", _latest(metrics, runs.ids, keys, {**added, **points}))
+        _insert(connection, "set_metric_points", ((*metric, count) for metric, count in points.items()))
 
     def _write_seen(
         self, connection: sqlite3.Connection, changes: Changes, producers: Mapping[bytes, int]
@@ -237,9 +264,15 @@ def _write_values(
     _insert(connection, "put_artifact", artifacts)
 
 
-def _latest(changes: Changes, runs: Mapping[str, int], keys: Mapping[str, int]) -> Iterator[tuple[Any, ...]]:
-    for (run_id, key), points in changes.metrics.items():
-        yield latest_row(runs[run_id], keys[key], latest_point(points))
+def _latest(
+    metrics: Mapping[tuple[str, str], list[MetricPoint]],
+    runs: Mapping[str, int],
+    keys: Mapping[str, int],
+    counts: Mapping[tuple[int, int], int],
+) -> Iterator[tuple[Any, ...]]:
+    for (run_id, name), points in metrics.items():
+        run, key = runs[run_id], keys[name]
+        yield *latest_row(run, key, latest_point(points)), counts[run, key]
 
 
 def _write_incidents(connection: sqlite3.Connection, commit: Commit, producers: Mapping[bytes, int], now: int) -> None:

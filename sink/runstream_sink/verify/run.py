@@ -14,6 +14,7 @@ from runstream_sink.store.table_rows import part_of
 from runstream_sink.verify.database import check_facts, check_metrics, check_seen, read_seen
 from runstream_sink.verify.files import Problem, RowChecker, check_artifact
 from runstream_sink.verify.report import Collector, Progress, Report
+from runstream_sink.verify.rollups import check_rollups
 from runstream_sink.verify.stream import check_stream
 
 __all__ = ["verify"]
@@ -54,6 +55,7 @@ class _Verification:
         await check_facts(snapshot, collector)
         self._progress("metrics", 0, 0)
         await check_metrics(snapshot, collector)
+        await check_rollups(snapshot, collector)
         self._progress("what was seen", 0, 0)
         seen = await read_seen(snapshot, collector)
         await check_seen(snapshot, collector, seen)

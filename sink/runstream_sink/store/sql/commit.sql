@@ -75,10 +75,10 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: put_latest_metric
 -- NaN, which is NULL here unless bits says -0.0, is lower than every number.
-INSERT INTO latest_metrics (run, key, step, timestamp, value, bits, identity) VALUES (?, ?, ?, ?, ?, ?, ?)
+INSERT INTO latest_metrics (run, key, step, timestamp, value, bits, identity, points) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET
   step = excluded.step, timestamp = excluded.timestamp, value = excluded.value, bits = excluded.bits,
-  identity = excluded.identity
+  identity = excluded.identity, points = excluded.points
 WHERE (excluded.step, excluded.timestamp, excluded.value IS NOT NULL, coalesce(excluded.value, 0), excluded.identity)
   > (step, timestamp, value IS NOT NULL, coalesce(value, 0), identity)
 

@@ -1,0 +1,145 @@
+"""Counts and rollups of metrics as rows, kept while points are written."""
+
+import sqlite3
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from runstream_sink.store.ids import wanted
+from runstream_sink.store.lru import LruCache
+from runstream_sink.store.rollup import Summary, coarsen, fit, fold, is_rolled, merge_into, summary_of
+from runstream_sink.store.statements import SQL
+
+__all__ = ["MetricRollups", "rebuild"]
+
+_METRICS_CACHED: Final = 100_000
+_POINTS_AT_ONCE: Final = 1 << 16
+
+Metric = tuple[int, int]
+"""The integers of run and key."""
+_Rows = Sequence[tuple[Any, ...]]
+
+
+class _State(NamedTuple):
+    """What a metric has: how many points, and if it is rolled up the scale and the outermost buckets."""
+
+    points: int = 0
+    scale: int = 0
+    low: int = 0
+    high: int = 0
+
+
+class MetricRollups:
+    """How many points each metric has, and the rollups of those that have many.
+
+    What a transaction writes is remembered by ``commit`` only.
+    """
+
+    def __init__(self) -> None:
+        self._cache: LruCache[Metric, _State] = LruCache(_METRICS_CACHED)
+        self._pending: dict[Metric, _State] = {}
+
+    def write(
+        self, connection: sqlite3.Connection, rows: _Rows, added: Mapping[Metric, int], new_runs: Iterable[int]
+    ) -> dict[Metric, int]:
+        """Fold in ``rows``, which are in the table ``metrics`` already; returns the counts of the metrics of old runs.
+
+        ``rows`` are sorted as its primary key is; ``added`` says how many of them each metric has.  ``new_runs`` had
+        no points before.
+        """
+        fresh = set(new_runs)
+        grown = [metric for metric, count in added.items() if metric[0] not in fresh or is_rolled(count)]
+        held = self._states(connection, grown)
+        gone: list[Metric] = []
+        put: list[tuple[Any, ...]] = []
+        for metric in grown:
+            before = held[metric]
+            points = before.points + added[metric]
+            state = before._replace(points=points)
+            if is_rolled(points):
+                state, summaries = _roll(connection, metric, state, before, rows)
+                if is_rolled(before.points) and state.scale != before.scale:
+                    gone.append(metric)
+                put += [_row(metric, state.scale, *item) for item in summaries.items()]
+            self._pending[metric] = state
+        connection.executemany(SQL["delete_rollup"], gone)
+        connection.executemany(SQL["put_rollup"], put)
+        return {metric: self._pending[metric].points for metric in grown if metric[0] not in fresh}
+
+    def commit(self) -> None:
+        """Remember what was written: its transaction is committed."""
+        self._cache.update(self._pending)
+        self._pending = {}
+
+    def rollback(self) -> None:
+        """Forget what was written: its transaction is gone."""
+        self._pending = {}
+
+    def _states(self, connection: sqlite3.Connection, metrics: Iterable[Metric]) -> dict[Metric, _State]:
+        held, missing = self._cache.find(metrics)
+        if missing:
+            held |= dict.fromkeys(missing, _State())
+            for run, key, points, *rollup in connection.execute(SQL["find_metric_states"], (wanted(missing),)):
+                held[run, key] = _State(points, *(rollup if is_rolled(points) else ()))
+        return held
+
+
+def rebuild(connection: sqlite3.Connection) -> None:
+    """Make the rollups of all metrics anew, from their points and the counts of these."""
+    connection.execute(SQL["delete_rollups"])
+    counts = connection.execute(SQL["all_metric_counts"]).fetchall()
+    for run, key, points in counts:
+        if is_rolled(points):
+            state, summaries = _scan(connection, (run, key), points)
+            connection.executemany(
+                SQL["put_rollup"], [_row((run, key), state.scale, *item) for item in summaries.items()]
+            )
+
+
+def _roll(
+    connection: sqlite3.Connection, metric: Metric, state: _State, before: _State, rows: _Rows
+) -> tuple[_State, dict[int, Summary]]:
+    """The state afterwards, and the summaries that change: all of them where the scale does."""
+    if not is_rolled(before.points):
+        return _scan(connection, metric, state.points)
+    points = list(_points(metric, rows))
+    if not points:
+        return state, {}
+    low = min(state.low, points[0][0] >> state.scale)
+    high = max(state.high, points[-1][0] >> state.scale)
+    scale = fit(low, high, state.scale)
+    bits = scale - state.scale
+    fresh = fold(points, scale)
+    first, last = (state.low, state.high) if bits else (min(fresh), max(fresh))
+    held = coarsen(_stored(connection, metric, first, last), bits)
+    merge_into(held, fresh)
+    changed = held if bits else {bucket: held[bucket] for bucket in fresh}
+    return _State(state.points, scale, low >> bits, high >> bits), changed
+
+
+def _points(metric: Metric, rows: _Rows) -> Iterator[tuple[Any, ...]]:
+    """The metric's points among ``rows``."""
+    run, key = metric
+    start = bisect_left(rows, metric)
+    end = bisect_left(rows, (run, key + 1), start)
+    return ((row[2], row[3], row[7], row[8]) for row in rows[start:end])
+
+
+def _stored(connection: sqlite3.Connection, metric: Metric, first: int, last: int) -> Iterator[tuple[int, Summary]]:
+    for bucket, *summary in connection.execute(SQL["find_rollup"], (*metric, first, last)):
+        yield bucket, summary_of(summary)
+
+
+def _scan(connection: sqlite3.Connection, metric: Metric, points: int) -> tuple[_State, dict[int, Summary]]:
+    """The whole rollup, from the points in the store."""
+    low, high = connection.execute(SQL["find_extent"], {"run": metric[0], "key": metric[1]}).fetchone()
+    scale = fit(low, high)
+    found: dict[int, Summary] = {}
+    cursor = connection.execute(SQL["find_points"], metric)
+    while rows := cursor.fetchmany(_POINTS_AT_ONCE):
+        merge_into(found, fold(rows, scale))
+    return _State(points, scale, low >> scale, high >> scale), found
+
+
+def _row(metric: Metric, scale: int, bucket: int, summary: Summary) -> tuple[Any, ...]:
+    return *metric, bucket, scale, *summary[:4], *summary.first, *summary.last
