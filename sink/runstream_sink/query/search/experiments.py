@@ -33,6 +33,7 @@ _EXPERIMENTS: Final = Vocabulary(
     orders={name: name for name in _ATTRIBUTES},
     order_kinds=frozenset({"attribute"}),
     replaced={},
+    repeats=True,
 )
 _DEFAULT: Final = (
     Order(Field("attribute", "creation_time"), descending=True),

@@ -37,6 +37,7 @@ _RUNS: Final = Vocabulary(
     order_kinds=frozenset({"metric", "parameter", "tag", "attribute"}),
     # A run's name is kept once; MLflow keeps it in this tag too
     replaced={Field("tag", "mlflow.runName"): Field("attribute", "run_name")},
+    repeats=False,
 )
 
 

@@ -47,6 +47,8 @@ class Vocabulary(NamedTuple):
     order_kinds: frozenset[Kind]
     replaced: Mapping[Field, Field]
     """Fields that are kept as another one."""
+    repeats: bool
+    """Whether a field may stand in an order again, where it means nothing."""
 
 
 def filter_terms(text: str, vocabulary: Vocabulary) -> tuple[Term, ...]:
@@ -61,7 +63,7 @@ def filter_terms(text: str, vocabulary: Vocabulary) -> tuple[Term, ...]:
 
 
 def order_keys(texts: Iterable[str], vocabulary: Vocabulary) -> tuple[Order, ...]:
-    """The keys of an order.  Raises `InvalidInputError`, also for a field that stands twice."""
+    """The keys of an order.  Raises `InvalidInputError`."""
     orders: list[Order] = []
     for text in texts:
         scanner = Scanner(text, "order_by")
@@ -76,9 +78,10 @@ def order_keys(texts: Iterable[str], vocabulary: Vocabulary) -> tuple[Order, ...
             key = vocabulary.orders[key]
         field = Field(kind, key)
         field = vocabulary.replaced.get(field, field)
-        if any(order.field == field for order in orders):
+        if all(order.field != field for order in orders):
+            orders.append(Order(field, descending))
+        elif not vocabulary.repeats:
             scanner.fail("this field stands twice in the order", name.at)
-        orders.append(Order(field, descending))
     return tuple(orders)
 
 
