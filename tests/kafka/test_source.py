@@ -74,6 +74,22 @@ async def test_a_log_reads_from_any_offset_in_order(broker: KafkaCluster, topic:
         await log.commit({1: 200})
 
 
+async def test_a_log_is_sought_while_the_coordinator_of_its_group_is(broker: KafkaCluster, topic: str) -> None:
+    """Which begins when the log is opened; partitions that are not named are not read."""
+    await broker.create_topic(topic, 2)
+    values = encoded(1, 20, 1)
+    await produce(broker.bootstrap, topic, [(number % 2, value) for number, value in enumerate(values)])
+    for _ in range(5):
+        async with connected(broker, topic) as log:
+            for offsets in ({0: 0}, {1: 0}, {0: 0, 1: 0}, {1: 3}):
+                log.seek(offsets)
+                await asyncio.sleep(0)
+            assert [(one.partition, one.offset) for one in await read(log, 7)] == [(1, at) for at in range(3, 10)]
+            await log.commit({1: 10})
+            assert await log.fetch(1 << 20, 0.2) == []
+            assert await log.reached() == {1: 10}
+
+
 async def test_a_fetch_stops_at_its_limit(broker: KafkaCluster, topic: str) -> None:
     """Some records more at most; the rest comes next, and nothing in between is lost."""
     await broker.create_topic(topic, 3)

@@ -75,6 +75,8 @@ class KafkaLog:
         self._grouped = grouped or shared
         self._consumer: Any = None
         self._count = 0
+        self._reading: list[Any] = []
+        """The partitions that `seek` has named, if they may be fewer than those that are assigned."""
         self._assigned = asyncio.Event()
         self._watcher: asyncio.Task[None] | None = None
         self._trouble: BaseException | None = None
@@ -85,6 +87,7 @@ class KafkaLog:
     async def open(self, group: str) -> None:
         """See `Log.open`."""
         self._trouble = None
+        self._reading = []
         self._assigned.clear()
         try:
             async with self._translated(_START):
@@ -139,7 +142,7 @@ class KafkaLog:
         """See `Log.seek`."""
         places = self._places(offsets)
         if self.whole:
-            self._consumer.assign(places)
+            self._read_from(places)
         try:
             for place in places:
                 self._consumer.seek(place, offsets[place.partition])
@@ -171,7 +174,8 @@ class KafkaLog:
     async def reached(self) -> dict[int, int]:
         """See `Log.reached`."""
         async with self._translated(_ANSWER):
-            return {place.partition: await self._consumer.position(place) for place in self._consumer.assignment()}
+            places = self._reading or self._consumer.assignment()
+            return {place.partition: await self._consumer.position(place) for place in places}
 
     async def commit(self, offsets: Mapping[int, int]) -> None:
         """See `Log.commit`."""
@@ -215,6 +219,17 @@ class KafkaLog:
         self._consumer._client.cluster.add_listener(self._notice)
         self._watcher = asyncio.create_task(self._watch())
 
+    def _read_from(self, places: list[Any]) -> None:
+        """Have only these read, and assign them anew only if that must be.
+
+        While aiokafka looks for the group's coordinator, its task for that would end with an error, and the consumer
+        with it.
+        """
+        assigned = self._consumer.assignment()
+        if not assigned.issuperset(places):
+            self._consumer.assign([*assigned.union(places)])
+        self._reading = places
+
     def change(self, *, assigned: bool) -> None:
         """The group has given or taken partitions."""
         self.generation += 1
@@ -256,7 +271,7 @@ class KafkaLog:
         try:
             async with asyncio.timeout(wait + 1):
                 found: dict[Any, list[Any]] = await self._consumer.getmany(
-                    timeout_ms=int(wait * 1000), max_records=_RECORDS_AT_ONCE
+                    *self._reading, timeout_ms=int(wait * 1000), max_records=_RECORDS_AT_ONCE
                 )
         except TimeoutError:
             return {}
