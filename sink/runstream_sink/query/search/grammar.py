@@ -42,6 +42,7 @@ _AFTER_FIELD: Final = re.compile(r"[\s<>=!~]|$")
 _OPEN, _COMMA, _CLOSE = re.compile(r"\("), re.compile(","), re.compile(r"\)")
 _LIMIT: Final = 1 << 63
 _MOST_DIGITS: Final = 20
+_COMPARATORS: Final = ("=", "!=", "<", "<=", ">", ">=", "LIKE", "ILIKE", "IN", "NOT IN", "IS NULL", "IS NOT NULL")
 _WITHOUT_VALUE: Final = frozenset({"IS NULL", "IS NOT NULL"})
 
 
@@ -103,6 +104,8 @@ def _clause(scanner: Scanner) -> Clause:
     if written is None:
         raise scanner.error("expected a comparator, such as = or LIKE")
     comparator = " ".join(written.upper().split())
+    if comparator not in _COMPARATORS:
+        scanner.fail(f"there is no comparator {comparator:.50}; there are {', '.join(_COMPARATORS)}", comparator_at)
     if comparator in _WITHOUT_VALUE:
         return Clause(name, comparator, comparator_at, None, scanner.at)
     scanner.skip_space()
