@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from msgspec import Struct
 
@@ -11,8 +11,8 @@ from runstream_schemas.errors import InvalidInputError
 from runstream_sink.query.json_text import json_text
 from runstream_sink.query.records import Point
 from runstream_sink.store.points import value_of
-from runstream_sink.store.protocol import Row, StoreReader
-from runstream_sink.store.rollup import PointRow, Summary, coarsen, fold, merge_into, summary_of
+from runstream_sink.store.protocol import StoreReader
+from runstream_sink.store.rollup import Summary, coarsen, fold, merge_into
 
 __all__ = ["Bucket", "Metric", "PointPage", "list_metrics", "metric_buckets", "metric_page"]
 
@@ -23,6 +23,9 @@ _BEGINNING: Final = (_LEAST, _LEAST, -1, -1, -1)
 _NAMES: Final = ("step", "timestamp", "producer", "seq", "idx")
 _ENOUGH: Final = 4
 """A rollup that gives a quarter of the buckets that were asked for is taken rather than the points themselves."""
+_FEW: Final = 32
+"""Where there are very many points, so few buckets are taken rather than these."""
+_VERY_MANY: Final = 200_000
 
 
 class Metric(Struct, frozen=True):
@@ -100,9 +103,9 @@ async def metric_buckets(
     """A metric's points from ``start_step`` to ``end_step``, both included, as buckets that hold one or more.
 
     All buckets of all runs have the same width, a power of two, and begin at multiples of it, so that charts do not
-    jump while points arrive.  They are at most ``buckets``, or two where that is less, and more than a quarter of
-    them would be where points are dense.  A run without such a metric is left out.  Raises `InvalidInputError` for
-    less than one bucket.
+    jump while points arrive.  They are at most ``buckets``, or two where that is less; they are fewer where the steps
+    are few, or a small part of those of a metric with very many points.  A run without such a metric is left out.
+    Raises `InvalidInputError` for less than one bucket.
     """
     if buckets < 1:
         raise InvalidInputError(f"{buckets} buckets are none; ask for one or more")
@@ -154,9 +157,17 @@ def _common_scale(shown: list[tuple[_Extent, int, int]], buckets: int) -> int:
     coarse = [
         extent.scale
         for extent, first, last in shown
-        if extent.scale is not None and ((last >> extent.scale) - (first >> extent.scale) + 1) * _ENOUGH >= buckets
+        if extent.scale is not None and _suffices(extent, extent.scale, (first, last), buckets)
     ]
     return max([scale, *coarse])
+
+
+def _suffices(extent: _Extent, scale: int, wanted: tuple[int, int], buckets: int) -> bool:
+    """Whether a rollup of this scale is fine enough for the steps that are wanted."""
+    first, last = wanted
+    found = (last >> scale) - (first >> scale) + 1
+    points = extent.points * (last - first + 1) // (extent.high - extent.low + 1)
+    return found * _ENOUGH >= buckets or (found >= _FEW and points > _VERY_MANY)
 
 
 async def _summaries(
@@ -172,7 +183,7 @@ async def _summaries(
     if first > last:
         return await _from_points(reader, extent.run_id, key, wanted, scale)
     rows = await reader.fetch("metric_rollup", run_id=extent.run_id, key=key, first=first, last=last)
-    found = await asyncio.to_thread(_from_rollup, rows, scale - held)
+    found = await asyncio.to_thread(coarsen, rows, scale - held)
     for start, end in ((low, (first << held) - 1), (last + 1 << held, high)):
         if start <= end:
             merge_into(found, await _from_points(reader, extent.run_id, key, (start, end), scale))
@@ -190,16 +201,14 @@ async def _from_points(
     return found
 
 
-def _from_rollup(rows: list[Row], bits: int) -> dict[int, Summary]:
-    return coarsen(((row[0], summary_of(row[1:])) for row in rows), bits)
-
-
 def _buckets(summaries: dict[int, Summary], scale: int) -> list[Bucket]:
-    return [
-        Bucket(number << scale, (number + 1 << scale) - 1, *summary[:4], _point(summary.first), _point(summary.last))
-        for number, summary in sorted(summaries.items())
-    ]
+    return [_bucket(number, scale, *summary) for number, summary in sorted(summaries.items())]
 
 
-def _point(row: PointRow) -> Point:
-    return Point(value_of(row.value, row.bits), row.step, row.timestamp)
+def _bucket(number: int, scale: int, count: int, nans: int, low: float, high: float, *points: Any) -> Bucket:
+    first, last = number << scale, (number + 1 << scale) - 1
+    return Bucket(first, last, count, nans, low, high, _point(*points[:4]), _point(*points[4:]))
+
+
+def _point(step: int, timestamp: int, value: float | None, bits: int | None) -> Point:
+    return Point(value_of(value, bits), step, timestamp)

@@ -11,13 +11,13 @@ these are equal to whoever reads them.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Mapping, Sequence
+from operator import itemgetter
+from typing import Any, Final
 
 __all__ = [
     "MAX_BUCKETS",
     "ROLLED_ABOVE",
-    "PointRow",
     "Summary",
     "coarsen",
     "fit",
@@ -25,37 +25,20 @@ __all__ = [
     "is_rolled",
     "merge",
     "merge_into",
-    "summary_of",
 ]
 
-ROLLED_ABOVE: Final = 8192
-"""Points; a metric that has no more is read whole in a few milliseconds."""
-MAX_BUCKETS: Final = 4096
+ROLLED_ABOVE: Final = 16_384
+"""Points; a metric that has no more is read whole in some ten milliseconds."""
+MAX_BUCKETS: Final = 2048
 _SCALE_STEP: Final = 2
 """Bits by which a scale grows, so that rewriting a rollup is rare."""
+_value: Final = itemgetter(-2)
 
 
-class PointRow(NamedTuple):
-    """A point as the store keeps it; see ``points`` for ``value`` and ``bits``."""
-
-    step: int
-    timestamp: int
-    value: float | None
-    bits: int | None
-
-
-class Summary(NamedTuple):
-    """What a bucket says of its points."""
-
-    points: int
-    """Of all points."""
-    nans: int
-    """Of those that are NaN."""
-    low: float | None
-    """The least value that is no NaN; None if all are."""
-    high: float | None
-    first: PointRow
-    last: PointRow
+Summary = tuple[Any, ...]
+"""What a bucket says of its points, as its row says it: how many there are, how many of them are NaN, the least and the
+greatest value of the others (None if there are none); of the first point, then of the last, step, timestamp, value and
+bits (see ``points``)."""
 
 
 def is_rolled(points: int) -> bool:
@@ -72,27 +55,30 @@ def fit(low: int, high: int, scale: int = 0) -> int:
     return scale
 
 
-def fold(points: Sequence[tuple[Any, ...]], scale: int) -> dict[int, Summary]:
-    """Summaries by bucket of ``points``: (step, timestamp, value, bits) by ascending step and timestamp."""
+def fold(rows: Sequence[tuple[Any, ...]], scale: int, skip: int = 0) -> dict[int, Summary]:
+    """Summaries by bucket of points of one metric, by ascending step and timestamp.
+
+    A row is ``skip`` columns that are the same in all, step, timestamp, whatever else, value, bits.
+    """
     found: dict[int, Summary] = {}
-    start = 0
-    while start < len(points):
-        bucket = points[start][0] >> scale
-        end = bisect_left(points, (bucket + 1 << scale,), start)
-        found[bucket] = _summary(points[start:end])
-        start = end
+    start, end = 0, len(rows)
+    while start < end:
+        bucket = rows[start][skip] >> scale
+        following = bisect_left(rows, (*rows[start][:skip], bucket + 1 << scale), start)
+        found[bucket] = _summary(rows[start:following], skip)
+        start = following
     return found
 
 
 def merge(one: Summary, other: Summary) -> Summary:
     """The summary of the points of both."""
-    return Summary(
-        one.points + other.points,
-        one.nans + other.nans,
-        _either(min, one.low, other.low),
-        _either(max, one.high, other.high),
-        min(one.first, other.first, key=_rank),
-        max(one.last, other.last, key=_rank),
+    return (
+        one[0] + other[0],
+        one[1] + other[1],
+        _either(min, one[2], other[2]),
+        _either(max, one[3], other[3]),
+        *min(one[4:8], other[4:8], key=_rank),
+        *max(one[8:], other[8:], key=_rank),
     )
 
 
@@ -103,46 +89,49 @@ def merge_into(held: dict[int, Summary], more: Mapping[int, Summary]) -> None:
         held[bucket] = summary if before is None else merge(before, summary)
 
 
-def coarsen(summaries: Iterable[tuple[int, Summary]], bits: int) -> dict[int, Summary]:
-    """The same at a scale that is greater by ``bits``."""
+def coarsen(rows: Sequence[tuple[Any, ...]], bits: int) -> dict[int, Summary]:
+    """Summaries at a scale that is greater by ``bits``; ``rows`` are (bucket, *summary) by ascending bucket."""
     found: dict[int, Summary] = {}
-    for bucket, summary in summaries:
-        wider = bucket >> bits
-        before = found.get(wider)
-        found[wider] = summary if before is None else merge(before, summary)
+    start, end = 0, len(rows)
+    while start < end:
+        bucket = rows[start][0] >> bits
+        following = bisect_left(rows, (bucket + 1 << bits,), start)
+        found[bucket] = _wider(rows[start:following])
+        start = following
     return found
 
 
-def summary_of(row: Sequence[Any]) -> Summary:
-    """The summary in (count, nans, min, max, and step, timestamp, value, bits of the first and of the last point)."""
-    points, nans, low, high = row[:4]
-    return Summary(points, nans, low, high, PointRow(*row[4:8]), PointRow(*row[8:12]))
+def _wider(rows: Sequence[tuple[Any, ...]]) -> Summary:
+    """The summary of buckets that ascend."""
+    if len(rows) == 1:
+        return rows[0][1:]
+    _, points, nans, lows, highs, *_ = zip(*rows, strict=True)
+    low = min((value for value in lows if value is not None), default=None)
+    high = max((value for value in highs if value is not None), default=None)
+    return sum(points), sum(nans), low, high, *rows[0][5:9], *rows[-1][9:]
 
 
-def _summary(points: Sequence[tuple[Any, ...]]) -> Summary:
-    values = [point[2] for point in points if point[2] is not None]
-    return Summary(
-        len(points),
-        len(points) - len(values),
-        min(values, default=None),
-        max(values, default=None),
-        _end(points, 0),
-        _end(points, -1),
-    )
+def _summary(rows: Sequence[tuple[Any, ...]], skip: int) -> Summary:
+    values: list[Any] = list(map(_value, rows))
+    numbers = [value for value in values if value is not None] if None in values else values
+    low, high = (min(numbers), max(numbers)) if numbers else (None, None)
+    first, last = _end(rows, skip, 0, 1), _end(rows, skip, -1, -2)
+    return len(rows), len(rows) - len(numbers), low, high, *first, *last
 
 
-def _end(points: Sequence[tuple[Any, ...]], end: int) -> PointRow:
-    """The first (``end`` 0) or last (-1) of points that are sorted by step and timestamp alone."""
-    outermost = points[end]
-    neighbour = points[1 if end == 0 else -2] if len(points) > 1 else None
-    if neighbour is None or neighbour[:2] != outermost[:2]:
-        return PointRow(*outermost)
-    equals = [PointRow(*point) for point in points if point[:2] == outermost[:2]]
+def _end(rows: Sequence[tuple[Any, ...]], skip: int, end: int, neighbour: int) -> tuple[Any, ...]:
+    """The point at one end of rows that are sorted by step and timestamp alone."""
+    outermost = rows[end]
+    at = outermost[skip : skip + 2]
+    if len(rows) == 1 or rows[neighbour][skip : skip + 2] != at:
+        return at + outermost[-2:]
+    equals = [at + row[-2:] for row in rows if row[skip : skip + 2] == at]
     return min(equals, key=_rank) if end == 0 else max(equals, key=_rank)
 
 
-def _rank(point: PointRow) -> tuple[Any, ...]:
-    return point.step, point.timestamp, point.value is not None, point.value or 0.0, point.bits or 0
+def _rank(point: tuple[Any, ...]) -> tuple[Any, ...]:
+    step, timestamp, value, bits = point
+    return step, timestamp, value is not None, value or 0.0, bits or 0
 
 
 def _either(choose: Any, one: float | None, other: float | None) -> float | None:

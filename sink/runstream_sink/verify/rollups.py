@@ -36,7 +36,7 @@ async def _check(reader: StoreReader, collector: Collector, row: Row) -> None:
             collector.add("rollup", f"run {run_id}", f"metric {key!r:.250} has no rollup of scale {right} alone")
             return
     held = await reader.fetch("metric_rollup", run_id=run_id, key=key, **_ALL)
-    found = {bucket: rollup.summary_of(summary) for bucket, *summary in held}
+    found: dict[int, Summary] = {row[0]: row[1:] for row in held}
     wrong = sorted(bucket for bucket in expected.keys() | found.keys() if expected.get(bucket) != found.get(bucket))
     if wrong:
         detail = f"metric {key!r:.250}: {len(wrong)} buckets of its rollup do not fit its points, such as {wrong[0]}"

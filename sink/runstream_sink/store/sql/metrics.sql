@@ -27,6 +27,7 @@ SELECT
   last_step, last_timestamp, last_value, last_bits
 FROM metric_rollups
 WHERE run = ? AND key = ? AND bucket BETWEEN ? AND ?
+ORDER BY bucket
 
 -- name: put_rollup
 INSERT OR REPLACE INTO metric_rollups (
