@@ -1,5 +1,6 @@
 """Directories that survive a power cut: a new one's name is durable once its parent is synced."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -9,11 +10,17 @@ __all__ = ["make_durable", "sync_directory"]
 def make_durable(path: Path) -> None:
     """Make a directory and its parents, and sync where their names stand.  Raises OSError.
 
-    The parent is synced in any case: whoever made the directory may have died before it came to that.
+    They are made one by one, from the uppermost on, and the one that was there is synced in any case: whoever made it
+    may have died before it came to that.
     """
     missing = [place for place in (path, *path.parents) if not place.exists()]
-    path.mkdir(parents=True, exist_ok=True)
-    for place in missing or [path]:
+    if not missing:
+        sync_directory(path.parent)
+        return
+    with contextlib.suppress(PermissionError):  # then it is not ours, and has been there for long
+        sync_directory(missing[-1].parent.parent)
+    for place in reversed(missing):
+        place.mkdir(exist_ok=True)
         sync_directory(place.parent)
 
 

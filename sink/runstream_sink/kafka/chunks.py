@@ -42,6 +42,8 @@ class ChunkStore:
         """Names of which bytes came before those between; None: not looked yet."""
         self._written: set[Path] = set()
         self._directories: set[Path] = set()
+        self._durable: set[Path] = set()
+        """Directories whose names are on the disk: whoever has made one may have died before it came to that."""
 
     def add(self, chunk: ArtifactChunk) -> None:
         """Take the bytes of a chunk; `sync` puts them on the disk."""
@@ -50,8 +52,7 @@ class ChunkStore:
             with contextlib.suppress(PermissionError):  # a producer that reaches this directory has staged it
                 os.utime(whole)  # it is wanted again
             return
-        if not self._unfinished.is_dir():
-            make_durable(self._unfinished)
+        self._have(self._unfinished)
         name = f"{chunk.sha256}-{chunk.size}"
         path = self._unfinished / name
         length = path.stat().st_size if path.exists() else 0
@@ -108,6 +109,12 @@ class ChunkStore:
             self._ahead = {path.stem for path in self._unfinished.glob("*.*")}
         return self._ahead
 
+    def _have(self, directory: Path) -> None:
+        """Have a directory, by a name that stays."""
+        if directory not in self._durable or not directory.is_dir():
+            make_durable(directory)
+            self._durable.add(directory)
+
     def _write(self, path: Path, offset: int, data: bytes) -> None:
         """Write at an offset; what lies there already are the same bytes, or such as a power cut left."""
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -145,9 +152,7 @@ class ChunkStore:
         path.chmod(0o444)
         _sync(path)
         whole = self._path_of(sha256)
-        if not whole.parent.is_dir():
-            whole.parent.mkdir(exist_ok=True)
-            self._directories.add(self.root)
+        self._have(whole.parent)
         path.rename(whole)
         self._directories |= {whole.parent, path.parent}
 
