@@ -170,22 +170,21 @@ class Journal:
         with self._lock:
             return self._busy
 
-    def prepare(self) -> None:
-        """Have the next segment ready; called by the background thread."""
+    def prepare(self) -> bool:
+        """Have the next segment ready; called by the background thread.  Whether it made one."""
         with self._lock:
             if self._spare is not None or self._closed:
                 self._refused = ""
-                return
+                return False
             index, capacity = self._take_index(), min(self._capacity * _GROWTH, self._largest)
         segment, refusal = self._create(index, capacity)
         with self._lock:
             self._refused = refusal
             if segment is not None and (self._closed or index < self._current.index):
                 self._discard(segment)  # a log call could not wait and made a later one itself
-                return
+                return True
             self._spare = segment
-        if segment is not None:
-            self._touch_pages(segment)
+        return segment is not None and self._touch_pages(segment)
 
     def sync(self) -> None:
         """Put what was appended so far on the disk, and let go of the segments that are full.  Raises OSError."""
@@ -362,15 +361,16 @@ class Journal:
                 self._sizes.pop(index, None)
         return sum(self._sizes.copy().values()) + capacity <= self._quota
 
-    def _touch_pages(self, spare: Segment) -> None:
+    def _touch_pages(self, spare: Segment) -> bool:
         """Store into each page of a segment that nobody writes to yet, so that the first emit there does not fault."""
         for start in range(_PAGE, spare.capacity, _PAGE * _PAGES_A_TURN):
             with self._lock:
                 if self._spare is not spare:
-                    return
+                    break
                 for offset in range(start, min(start + _PAGE * _PAGES_A_TURN, spare.capacity), _PAGE):
                     spare.buffer[offset : offset + 1] = b"\0"
             time.sleep(0)
+        return True
 
     def _take_index(self) -> int:
         index = self._next_index

@@ -1,7 +1,7 @@
 """The background thread of a process that logs: it keeps the next segment ready and the journal synced.
 
-Log calls never wake it (that would be a system call); it looks by itself, often while events arrive and seldom while
-none do.
+Log calls never wake it (that would be a system call); it looks by itself: often after a segment was used up, then less
+and less, and seldom while no events arrive.
 """
 
 import contextlib
@@ -15,7 +15,8 @@ from runstream.journal import Journal
 
 __all__ = ["Keeper"]
 
-_BUSY_PAUSE: Final = 0.01
+_LEAST_PAUSE, _MOST_PAUSE = 0.01, 0.1
+"""Seconds between two looks while events arrive: a server pays for each, by some hundredths of its logging."""
 _IDLE_PAUSE: Final = 0.25
 
 
@@ -102,16 +103,18 @@ class Keeper:
         last_sync = time.monotonic()
         last_count = -1
         asked = False
+        pause = _LEAST_PAUSE
         while not self._stopping:
             count = sum(journal.accepted for journal in self._journals())
             due = time.monotonic() - last_sync >= self._sync_interval
-            self._tend(sync=asked or due)
+            prepared = self._tend(sync=asked or due)
             self._look()
             if asked or due:
                 last_sync = time.monotonic()
-            busy = count != last_count or due
+            longest = _MOST_PAUSE if count != last_count or due else _IDLE_PAUSE
+            pause = _LEAST_PAUSE if prepared else min(pause * 2, longest, max(self._sync_interval, _LEAST_PAUSE))
             last_count = count
-            asked = self._pause(_BUSY_PAUSE if busy else min(_IDLE_PAUSE, max(self._sync_interval, _BUSY_PAUSE)))
+            asked = self._pause(pause)
 
     def _pause(self, seconds: float) -> bool:
         """Wait until somebody asks for a sync, which is the answer, or the time is over."""
@@ -124,14 +127,15 @@ class Keeper:
                 self._wake.get_nowait()
         return True
 
-    def _tend(self, *, sync: bool) -> None:
-        error = ""
+    def _tend(self, *, sync: bool) -> bool:
+        """Look after all journals.  Whether a segment was made for one of them."""
+        error, prepared = "", False
         for journal in self._journals():
             if journal.directory.vanished():
                 self._vanished(journal)
                 break
             try:
-                journal.prepare()
+                prepared |= journal.prepare()
                 if sync:
                     journal.sync()
             except OSError as failure:
@@ -141,3 +145,4 @@ class Keeper:
                 self.error = error
                 self._rounds += sync
             self._tended.notify_all()
+        return prepared
