@@ -94,6 +94,28 @@ def test_runs_are_filtered_by_experiment_and_status(pipeline: Pipeline, runs: li
     assert invoke(capsys, "runs", "list", "--experiment", "third", *store).code == 7
 
 
+def test_runs_are_searched_by_mlflows_grammar(pipeline: Pipeline, runs: list[str], capsys: Capture) -> None:
+    """A filter, beside the other options, and an order of several keys; an error shows the place."""
+    store = ("--store", pipeline.store)
+
+    def found(*options: str) -> list[str]:
+        return [run["run_id"] for run in invoke_json(capsys, "runs", "list", *options, *store)]
+
+    assert found("--filter", "metrics.loss <= 0.5 AND params.model LIKE 'm%'") == runs[:1]
+    assert found("--filter", "params.only = 'here'", "--status", "failed") == runs[2:]
+    assert found("--filter", "params.only = 'here'", "--status", "finished") == []
+    assert found("--order", "params.only", "--order", "params.lr DESC") == [runs[2], runs[1], runs[0]]
+    refused = invoke(capsys, "runs", "list", "--filter", "metrics.loss LIKE 1", *store)
+    assert refused.code == 2
+    assert "line 1, column 14" in refused.err
+
+
+def test_experiments_are_searched_by_mlflows_grammar(pipeline: Pipeline, runs: list[str], capsys: Capture) -> None:
+    """By name, say."""
+    (found,) = invoke_json(capsys, "experiments", "list", "--filter", "name LIKE 'sec%'", "--store", pipeline.store)
+    assert found["name"] == "second"
+
+
 def test_a_run_is_shown_in_full(pipeline: Pipeline, runs: list[str], capsys: Capture) -> None:
     """Params, latest metrics, tags, tables, artifacts; numbers that JSON lacks are texts."""
     document = invoke_json(capsys, "runs", "show", runs[1], "--store", pipeline.store)

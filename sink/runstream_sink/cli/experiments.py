@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from runstream_sink.cli import output
 from runstream_sink.cli.exits import Exit
@@ -17,9 +19,15 @@ __all__ = ["list_"]
 _PAGE = 1000
 
 
-def list_(store: StoreOption = None, json: JsonOption = False) -> int:
-    """List all experiments, deleted ones too."""
-    experiments = wait_for(_read(resolve(store=store)))
+def list_(
+    store: StoreOption = None,
+    filter_: Annotated[
+        str, typer.Option("--filter", metavar="FILTER", help="In MLflow's grammar: \"name LIKE 'night%'\".")
+    ] = "",
+    json: JsonOption = False,
+) -> int:
+    """List all experiments, deleted ones too, by id."""
+    experiments = wait_for(_read(resolve(store=store), filter_))
     if json:
         output.print_json(experiments)
     else:
@@ -28,11 +36,15 @@ def list_(store: StoreOption = None, json: JsonOption = False) -> int:
     return Exit.OK
 
 
-async def _read(options: Options) -> list[Experiment]:
-    from runstream_sink.query.experiments import list_experiments
+async def _read(options: Options, filter_: str) -> list[Experiment]:
+    from runstream_sink.query.experiments import search_experiments
 
     found: list[Experiment] = []
+    cursor = None
     async with opened(options) as reader:
-        while page := await list_experiments(reader, after=found[-1].experiment_id if found else None, limit=_PAGE):
-            found += page
-    return found
+        while True:
+            page = await search_experiments(reader, filter_, ["experiment_id"], "all", _PAGE, cursor)
+            found += page.experiments
+            cursor = page.cursor
+            if cursor is None:
+                return found

@@ -31,13 +31,22 @@ def list_(
     status: Annotated[
         str | None, typer.Option("--status", metavar="STATUS", help=f"One of {', '.join(RUN_STATUSES)}.")
     ] = None,
+    filter_: Annotated[
+        str, typer.Option("--filter", metavar="FILTER", help='In MLflow\'s grammar: "metrics.loss < 0.3".')
+    ] = "",
+    order: Annotated[
+        list[str] | None,
+        typer.Option("--order", metavar="KEY", help='In MLflow\'s grammar: "metrics.loss DESC".  May be given again.'),
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="The most runs to list.")] = 100,
     json: JsonOption = False,
 ) -> int:
-    """List runs that are not deleted, the newest first."""
+    """List runs that are not deleted, the newest first unless an order is given."""
     if status is not None and status.upper() not in RUN_STATUSES:
         raise InvalidInputError(f"the status {status!r:.50} is none of {', '.join(RUN_STATUSES)}")
-    runs, names = wait_for(_list(resolve(store=store), experiment, status.upper() if status else None, limit))
+    if status is not None:
+        filter_ += f"{' AND ' if filter_ else ''}status = '{status.upper()}'"
+    runs, names = wait_for(_list(resolve(store=store), experiment, filter_, order or [], limit))
     if json:
         output.print_json(runs)
     else:
@@ -71,25 +80,25 @@ def compare(runs: _RUNS, store: StoreOption = None, json: JsonOption = False) ->
 
 
 async def _list(
-    options: Options, experiment: str | None, status: str | None, limit: int
+    options: Options, experiment: str | None, filter_: str, order: list[str], limit: int
 ) -> tuple[list[Run], dict[str | None, str | None]]:
     """Runs, and the names of their experiments by id; the id itself where there is no name."""
     from runstream_sink.query.experiments import find_experiment
-    from runstream_sink.query.runs import list_runs
+    from runstream_sink.query.runs import search_runs
 
     found: list[Run] = []
     async with opened(options) as reader:
-        experiment_id = None if experiment is None else (await find_experiment(reader, experiment)).experiment_id
+        ids = None if experiment is None else [(await find_experiment(reader, experiment)).experiment_id]
         cursor = None
         while len(found) < limit:
             size = min(limit - len(found), _PAGE)
-            page = await list_runs(reader, experiment_id=experiment_id, status=status, limit=size, cursor=cursor)
+            page = await search_runs(reader, ids, filter_, order, limit=size, cursor=cursor)
             found += page.runs
             cursor = page.cursor
             if cursor is None:
                 break
-        ids = {run.experiment_id for run in found}
-        names = {key: key and ((await find_experiment(reader, key)).name or key) for key in ids}
+        named = {run.experiment_id for run in found}
+        names = {key: key and ((await find_experiment(reader, key)).name or key) for key in named}
     return found, names
 
 
