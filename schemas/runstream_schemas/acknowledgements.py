@@ -114,7 +114,7 @@ class Acknowledgements:
         """What the files do not say yet, of the journals that are there."""
         told = _sizes(self._consumer)
         untold = {}
-        for name in set(journal_names(self._journals)) & positions.keys():
+        for name in sorted(positions.keys() & set(journal_names(self._journals))):
             position = parse_position(positions[name])
             first = _first_unapplied(position)
             if told.get(name) != len(str(first)) or (not position.done and self._text(name) != str(first)):

@@ -150,7 +150,7 @@ class Follower:
             return
         settled = time.time_ns() - changed > _TIMESTAMP_GRAIN
         names = journal_names(self._journals)
-        for name in names if self._bounds is None else self._bounds.intersection(names):
+        for name in names if self._bounds is None else sorted(self._bounds.intersection(names)):
             if name not in self._ended and name not in self._readers:
                 position = parse_position(self._positions.get(name, ""))
                 self._readers[name] = JournalReader(self._journals / name, position, self._until)

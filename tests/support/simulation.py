@@ -11,14 +11,20 @@ import traceback
 from collections.abc import Iterable
 
 from support.simulation_checks import check
+from support.simulation_kafka import KafkaWorld
 from support.simulation_world import World
 
-__all__ = ["failure_of", "failures", "main"]
+__all__ = ["failure_of", "failures", "main", "world_of"]
+
+
+def world_of(seed: int) -> World:
+    """What a seed decides: even ones have a queue directory as their stream, odd ones a topic."""
+    return KafkaWorld(seed) if seed % 2 else World(seed)
 
 
 def failure_of(seed: int) -> str:
     """Run one seed.  Empty if all is well; else the schedule, what is wrong, and how to run it again."""
-    with World(seed) as world:
+    with world_of(seed) as world:
         try:
             world.run()
             check(world)

@@ -16,6 +16,7 @@ from runstream_sink.service import replay
 from runstream_sink.store.sqlite import open_reader
 from runstream_sink.verify import verify
 from support.simulation_events import Effect, Ledger
+from support.simulation_kafka import KafkaWorld
 from support.simulation_sink import Sink
 from support.simulation_world import World
 
@@ -45,6 +46,8 @@ def check(world: World) -> None:
         for ledger in world.ledgers.values():
             _check_events(world, sink, ledger, contents)
             _check_drops(world, sink, ledger, contents)
+        if isinstance(world, KafkaWorld):
+            _check_topic(world, sink, contents)
         _check_nothing_is_made_up(world, contents)
         _check_holes(world, contents)
         _check_verification(world, sink)
@@ -72,6 +75,14 @@ def _check_events(world: World, sink: Sink, ledger: Ledger, contents: _Contents)
             assert later or producer in removed_journals(world.queue), f"{where}: freed, and nothing tells"
 
 
+def _check_topic(world: KafkaWorld, sink: Sink, contents: _Contents) -> None:
+    """What has come to the topic is safe, whatever happens to the machine that it came from."""
+    for producer, seqs in world.topic.held.items():
+        seen = contents.seen.get(producer, IntervalSet())
+        lost = sorted(seq for seq in seqs if seq not in seen)
+        assert not lost, f"{lost[:5]} of {producer} are on the topic, and not in {sink.name}"
+
+
 def _count(contents: _Contents, producer: str, seq: int, effect: Effect) -> int:
     if effect.kind in _TRACELESS:
         return int(seq in contents.seen.get(producer, ()) and not _in_hole(contents, producer, seq))
@@ -90,7 +101,8 @@ def _check_nothing_is_made_up(world: World, contents: _Contents) -> None:
     made_up = set(contents.effects) - known
     assert not made_up, f"never logged: {sorted(made_up)[:5]}"
     for (producer, seq), reason in contents.dead.items():
-        effect = world.ledgers[producer].tried.get(seq, (Effect("", 0), b""))[0]
+        tried_by = world.ledgers[producer].tried if producer in world.ledgers else {}
+        effect = tried_by.get(seq, (Effect("", 0), b""))[0]
         expected = reason == "undecodable" and effect.kind == "poison"
         assert expected or reason == "corrupt", f"event {seq} of {producer} is a dead letter: {reason}"
         assert reason != "corrupt" or world.rotted or world.power_cuts, "a dead letter of damage without damage"
@@ -107,7 +119,7 @@ def _check_drops(world: World, sink: Sink, ledger: Ledger, contents: _Contents) 
 def _check_holes(world: World, contents: _Contents) -> None:
     """A hole stands for events that never returned, or for what power cuts and rot took."""
     for producer, first, last, reason in contents.holes:
-        ledger = world.ledgers[producer]
+        ledger = world.ledgers.get(producer) or Ledger(producer, cut=bool(world.power_cuts), rotted=world.rotted)
         harmed = ledger.cut or ledger.rotted
         assert harmed or (reason == "abandoned" and first == last), f"{producer}: hole {first} to {last}, {reason}"
         if reason == "abandoned" and not harmed:
@@ -115,10 +127,12 @@ def _check_holes(world: World, contents: _Contents) -> None:
 
 
 def _check_verification(world: World, sink: Sink) -> None:
+    queue = world.queue if world.stream_is_queue else None
+
     async def ask() -> Any:
         reader = await open_reader(sink.options.store)
         try:
-            return await verify(reader, sink.options.artifacts, queue=world.queue)
+            return await verify(reader, sink.options.artifacts, queue=queue)
         finally:
             await reader.close()
 
@@ -139,7 +153,7 @@ def _applied_anything(sink: Sink) -> bool:
 
 def _check_replay(world: World, sink: Sink) -> None:
     """The stream still says what the store says, unless somebody took something away."""
-    if world.freed or world.rotted:
+    if world.freed or world.rotted or (isinstance(world, KafkaWorld) and world.retained):
         return
 
     async def digest_of(options: Any) -> str:
@@ -149,7 +163,7 @@ def _check_replay(world: World, sink: Sink) -> None:
         finally:
             await reader.close()
 
-    fresh = Sink(f"replay of {sink.name}", world.root / f"replay-{sink.name}", world.queue, world.runtime)
+    fresh = world.sink(f"replay-of-{sink.name}")
     world.runtime.run(replay(fresh.options, lambda _: None))
     assert world.runtime.run(digest_of(fresh.options)) == world.runtime.run(digest_of(sink.options)), (
         f"{sink.name} and a replay of the stream differ"

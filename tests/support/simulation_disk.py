@@ -13,7 +13,7 @@ import contextlib
 import os
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -71,10 +71,14 @@ class Disk:
             stack.enter_context(mock.patch.object(FileSystem, "sync_file_system", self._sync_file_system))
             yield
 
-    def sync_everything(self) -> None:
-        """Everything is durable as it is now."""
+    def sync_everything(self, spared: Collection[Path] = ()) -> None:
+        """Everything is durable as it is now, except what lies in directories that are ``spared``."""
         image = self.capture()
-        self._bytes, self._entries = image.files, image.directories
+        numbers = self._numbers_in(image, spared)
+        for durable, now in ((self._bytes, image.files), (self._entries, image.directories)):
+            for number in (durable.keys() | now.keys()) - numbers:
+                durable.pop(number, None)
+            durable.update((number, found) for number, found in now.items() if number not in numbers)
 
     def capture(self) -> Image:
         """The tree as it is now."""
@@ -108,17 +112,38 @@ class Disk:
         if offset < len(durable):
             self._bytes[number] = durable[:offset] + bytes([durable[offset] ^ (1 << bit)]) + durable[offset + 1 :]
 
-    def after_power_cut(self, image: Image) -> Image:
-        """What is left of an image: everything that is durable, and of the rest what chance wrote in time."""
+    def after_power_cut(self, image: Image, spared: Collection[Path] = ()) -> Image:
+        """What is left of an image: everything that is durable, and of the rest what chance wrote in time.
+
+        Directories of the root that are ``spared`` are another machine's.
+        """
         share = self._choice.choice([0.0, 0.5, 0.5, 1.0])
         unit = self._choice.choice([512, 4096])
         left = Image(image.root)
+        if spared:  # then the root is none of a machine's directories, but what they are mounted at
+            self._entries[image.root] = dict(image.directories[image.root])
         self._weather(image.root, image, left, share)
         for number in sorted({one for entries in left.directories.values() for one in entries.values()}):
             if number not in left.directories:
                 left.files[number] = self._torn(number, self._content(number, image), share, unit)
         self._keep_databases(image, left)
+        for number in self._numbers_in(image, spared):
+            for kept, before in ((left.files, image.files), (left.directories, image.directories)):
+                if number in before:
+                    kept[number] = before[number]
         return left
+
+    def _numbers_in(self, image: Image, directories: Collection[Path]) -> set[int]:
+        """What lies in these directories of an image's root, in the image or durably."""
+        found = [image.directories[image.root][path.name] for path in directories if path.exists()]
+        numbers: set[int] = set()
+        while found:
+            number = found.pop()
+            if number not in numbers:
+                numbers.add(number)
+                found += image.directories.get(number, {}).values()
+                found += self._entries.get(number, {}).values()
+        return numbers
 
     def _weather(self, number: int, image: Image, left: Image, share: float) -> None:
         now, durable = image.directories.get(number, {}), self._entries.get(number, {})
@@ -190,7 +215,7 @@ class Disk:
         with os.scandir(path) as found:
             present = {entry.name: (entry.inode(), entry.is_dir(follow_symlinks=False)) for entry in found}
         for name, (inode, is_directory) in present.items():
-            if wanted.get(name) != inode:
+            if wanted.get(name) != inode and not name.endswith(_MAPPED_INDEX):  # which SQLite makes anew, if need be
                 shutil.rmtree(path / name) if is_directory else (path / name).unlink()
         for name, inode in wanted.items():
             if inode in image.directories:

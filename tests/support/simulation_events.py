@@ -40,6 +40,8 @@ class Ledger:
     """By seq, every event that a call began to log."""
     accepted: set[int] = field(default_factory=set)
     """Seqs whose call returned: they are journaled."""
+    segments: dict[int, int] = field(default_factory=dict)
+    """By accepted seq, the index of the segment that it lies in."""
     synced: int = 0
     """Seqs below this one are synced, as the journal says."""
     losable: set[int] = field(default_factory=set)

@@ -39,6 +39,7 @@ class Producer:
         reason = self.journal.append(body)
         if reason is None:
             ledger.accepted.add(seq)
+            ledger.segments[seq] = self.journal._current.index
             return
         del ledger.tried[seq]
         if reason != "closed":

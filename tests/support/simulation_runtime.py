@@ -1,10 +1,15 @@
-"""One thread for everything: executors run at once, and the store's connection works where it is called."""
+"""One thread for everything, and no waiting: executors run at once, and a loop with nothing to do sets the clock on.
+
+The store's connection works where it is called.  What waits for something that nobody will ever do is found at once.
+"""
 
 import asyncio
 import contextlib
 import random
 import secrets
+import selectors
 import sqlite3
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -20,9 +25,37 @@ from runstream_sink.consumer import Consumer
 from runstream_sink.store import connection as seam
 from runstream_sink.store import reading, sqlite
 
-__all__ = ["Runtime", "single_threaded"]
+__all__ = ["Runtime", "VirtualTime", "new_loop", "single_threaded"]
 
 T = TypeVar("T")
+
+
+class VirtualTime:
+    """What ``time.monotonic`` says."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        """Seconds."""
+
+    def monotonic(self) -> float:
+        """The time."""
+        return self.now
+
+
+class _Selector(selectors.SelectSelector):
+    """Where nothing is ready, it is at once as late as it had to become."""
+
+    def __init__(self, time: VirtualTime) -> None:
+        super().__init__()
+        self._time = time
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """What is ready.  Raises AssertionError if nothing ever will be."""
+        found = super().select(0)
+        if not found:
+            assert timeout is not None, "everything waits, and for nothing that will happen"
+            self._time.now += max(timeout, 0.0)
+        return found
 
 
 class _AtOnce(ThreadPoolExecutor):
@@ -58,11 +91,10 @@ class _Answer:
 class Runtime:
     """An event loop without threads, and what the store asks of SQLite on the way."""
 
-    def __init__(self, statement: Callable[[str, Callable[[], Any]], Any]) -> None:
+    def __init__(self, time: VirtualTime, statement: Callable[[str, Callable[[], Any]], Any]) -> None:
         """``statement`` is called with the SQL of each statement of a sink, and with what executes it."""
-        self.loop = asyncio.new_event_loop()
-        self.loop.set_default_executor(_AtOnce())
-        self.loop.set_exception_handler(lambda *_: None)  # a killed task tells nobody
+        self.loop = new_loop(time)
+        self.time = time
         self.statement = statement
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -101,6 +133,14 @@ class Runtime:
         return _Database(connection, name)
 
 
+def new_loop(time: VirtualTime) -> asyncio.AbstractEventLoop:
+    """An event loop for one process."""
+    loop = asyncio.SelectorEventLoop(_Selector(time))
+    loop.set_default_executor(_AtOnce())
+    loop.set_exception_handler(lambda *_: None)  # a killed task tells nobody
+    return loop
+
+
 class _Database:
     """What stands for ``connection.Database``."""
 
@@ -129,6 +169,7 @@ def single_threaded(
         (sqlite, "connect", runtime.connect),
         (reading, "connect", runtime.connect),
         (asyncio, "run_coroutine_threadsafe", lambda work, _: _Answer(work)),
+        (time, "monotonic", runtime.time.monotonic),
         (runstream.journal, "_time_ns", clock),
         (service, "Consumer", lambda *given: Consumer(*given, part_limit=part_limit)),
         (secrets, "token_hex", lambda size: choice.randbytes(size).hex()),

@@ -2,32 +2,44 @@
 
 import contextlib
 import os
+import sqlite3
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from runstream_schemas.reader import JournalReader, journal_names
-from runstream_sink.config import resolve
+from runstream_sink.config import Options, resolve
 from runstream_sink.consumer import Consumer
 from runstream_sink.queue_source import QueueSource
 from runstream_sink.service import open_consumer
+from runstream_sink.source import Source
 from support.journals import Killed, read_all
 from support.simulation_runtime import Runtime
 
-__all__ = ["Sink"]
+__all__ = ["Feed", "Sink", "source_of_queue"]
+
+
+class Feed(NamedTuple):
+    """Where a sink takes its events from."""
+
+    stream: str
+    connect: Callable[[Options], Source]
+    held: Callable[[], set[tuple[str, int]]]
+    """What the stream holds now: producer and seq."""
 
 
 class Sink:
     """One store, and the sink that is open on it, if there is one."""
 
-    def __init__(self, name: str, directory: Path, queue: Path, runtime: Runtime) -> None:
+    def __init__(self, name: str, directory: Path, runtime: Runtime, feed: Feed) -> None:
         self.name = name
         self.late = False
         """Segments were freed before this store registered."""
-        self.options = resolve(stream=f"queue:{queue}", store=str(directory))
+        self.options = resolve(stream=feed.stream, store=str(directory))
         self.offered: set[tuple[str, int]] | None = None
         """What the stream held when the store registered: producer and seq."""
-        self._queue = queue
+        self._feed = feed
         self._runtime = runtime
         self._consumer: Consumer | None = None
         self._context: AbstractAsyncContextManager[Any] | None = None
@@ -39,8 +51,8 @@ class Sink:
 
     def start(self) -> None:
         """Open the store."""
-        offered = self._held_by_the_stream()
-        context = open_consumer(self.options, QueueSource(self._queue))
+        offered = self._feed.held()
+        context = open_consumer(self.options, self._feed.connect(self.options))
         self._consumer, _ = self._runtime.run(context.__aenter__())
         self._context = context
         if self.offered is None:
@@ -66,13 +78,37 @@ class Sink:
                 if descriptor.readlink() == self.options.store.lock:
                     os.close(int(descriptor.name))
 
-    def _held_by_the_stream(self) -> set[tuple[str, int]]:
-        held = set()
-        journals = self._queue / "journals"
+    def known(self) -> dict[str, set[int]]:
+        """By producer, the events that the store has seen.  A store that was there is there."""
+        known: dict[str, set[int]] = {}
+        for producer, first, last in self.query(
+            "SELECT producer_id, first, last FROM seen JOIN producers ON id = producer"
+        ):
+            known.setdefault(producer.hex(), set()).update(range(first, last + 1))
+        return known
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """Rows of the database; none while there is no store yet."""
+        if self.offered is None:
+            return []
+        database = self.options.store.database
+        assert database.exists(), f"{self.name} has vanished"
+        with contextlib.closing(sqlite3.connect(database)) as connection:
+            return connection.execute(sql).fetchall()
+
+
+def source_of_queue(queue: Path) -> Feed:
+    """A queue directory."""
+
+    def held() -> set[tuple[str, int]]:
+        found = set()
+        journals = queue / "journals"
         for name in journal_names(journals):
             reader = JournalReader(journals / name)
             records, _ = read_all(reader)
-            held |= {(name, record.seq) for record in records}
+            found |= {(name, record.seq) for record in records}
             reader._unsynced = False  # looking is no reading: it syncs nothing
             reader.close()
-        return held
+        return found
+
+    return Feed(f"queue:{queue}", lambda _: QueueSource(queue), held)

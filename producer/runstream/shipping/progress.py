@@ -67,7 +67,7 @@ class Progress:
     def write(self, *, everything: bool = False) -> None:
         """Write what is due, or ``everything``.  Raises OSError."""
         now = time.monotonic()
-        for name in list(self._unwritten):
+        for name in sorted(self._unwritten):
             if everything or now - self._written.get(name, -_INTERVAL) >= _INTERVAL:
                 fresh = self._directory / f"{name}.new"
                 fresh.write_text(self.positions[name], encoding="ascii")
@@ -78,7 +78,7 @@ class Progress:
     def forget_removed(self) -> None:
         """Remove the files of journals that are no longer there.  Raises OSError."""
         gone = self.positions.keys() - set(journal_names(self._journals))
-        for name in gone:
+        for name in sorted(gone):
             (self._directory / name).unlink(missing_ok=True)
             self.positions.pop(name)
             self._written.pop(name, None)
