@@ -60,10 +60,15 @@ _KNOWN: Final = """(
 
 
 def search(connection: sqlite3.Connection, plan: SearchPlan) -> list[Placed]:
-    """The rows of a search, in its order."""
-    if isinstance(plan, RunSearch):
-        return _RunQuery(connection, plan).rows()
-    return _experiments(connection, plan)
+    """The rows of a search, in its order; its statements all see the same state of the store."""
+    alone = not connection.in_transaction
+    if alone:
+        connection.execute("BEGIN")
+    try:
+        return _RunQuery(connection, plan).rows() if isinstance(plan, RunSearch) else _experiments(connection, plan)
+    finally:
+        if alone:
+            connection.execute("COMMIT")
 
 
 class _RunQuery:
