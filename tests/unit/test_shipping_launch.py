@@ -117,6 +117,21 @@ def test_a_missing_library_is_told(
     assert not is_led(journals.path)
 
 
+def test_a_trouble_whose_words_change_is_told_once_in_a_while(
+    journals: JournalDir, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The newest words are in the statistics at once; a warning about others comes a minute later."""
+    launcher = _launcher(journals, starts=False)
+    for node in range(5):
+        launcher.error = f"node {node} is away"
+        launcher._tell()
+    assert capfd.readouterr().err.count("is away") == 1
+    monkeypatch.setattr(launch, "_WARN_INTERVAL", 0)
+    launcher._tell()
+    launcher._tell()
+    assert capfd.readouterr().err.count("node 4 is away") == 1
+
+
 def test_a_shipper_that_cannot_be_started_does_not_disturb(
     journals: JournalDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,8 @@ _INTERVAL: Final = 1.0
 """Seconds between looks whether there is a shipper."""
 _LONGEST: Final = 30.0
 """Most seconds between starts of shippers that come to nothing."""
+_WARN_INTERVAL: Final = 60.0
+"""Least seconds between two warnings: while brokers are away, the words change with the one that is asked."""
 _REAP_AT_ONCE, _REAP = 0.02, 0.5
 """Seconds that are waited for the shell: by the first log call, and at the end of a program."""
 _YIELDS: Final = 1.5
@@ -47,7 +49,7 @@ class Launcher:
         self._due = 0.0
         self._wait = _INTERVAL
         self._shells: list[int] = []
-        self._told = ""
+        self._told, self._told_at = "", -_WARN_INTERVAL
         self._asked = 0
         """The process that is to make way."""
         self.error = ""
@@ -169,9 +171,10 @@ class Launcher:
         status = read_status(self._directory)
         if status is not None and (self._leads() or status.since >= self._began):
             self.error = status.error
-        if self.error and self.error != self._told:
+        now = time.monotonic()
+        if self.error and self.error != self._told and now - self._told_at >= _WARN_INTERVAL:
             _warn(self.error, self._stream)
-        self._told = self.error or self._told
+            self._told, self._told_at = self.error, now
 
 
 def _python() -> str:

@@ -187,7 +187,8 @@ def log_to(handler: logging.Handler, renderer: Any = None) -> None:
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(logging.WARNING)  # below that, Kafka's client logs payloads
+    root.setLevel(logging.WARNING)
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it logs each try, and payloads; what fails, we explain
     logging.getLogger("runstream").setLevel(logging.INFO)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
