@@ -7,6 +7,8 @@ import pytest
 import structlog
 from hypothesis import settings
 
+os.environ.setdefault("RUNSTREAM_HTTP", "no")  # sinks of tests that run at once would want the same port
+
 settings.register_profile("fast", max_examples=20, deadline=None)
 settings.register_profile("default", max_examples=100, deadline=None, print_blob=True)
 settings.register_profile("long", max_examples=2_000, deadline=None, print_blob=True)

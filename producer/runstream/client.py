@@ -158,7 +158,7 @@ class Client:
                 origins.append(origin)
             return refusal
 
-        self._emit_with_trouble(encode_event(event), append)
+        self._emit_with_trouble(self.encoder.encode(event), append)
         return origins[0] if origins else None
 
     def copies(self) -> BackgroundCopies:

@@ -12,7 +12,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from runstream_schemas.errors import InvalidInputError
 
-__all__ = ["ARTIFACTS", "JOURNAL_DIR", "STORE", "STREAM", "URL", "Resolved", "Setting", "parse_size"]
+__all__ = ["ARTIFACTS", "JOURNAL_DIR", "STORE", "STREAM", "TOKEN", "URL", "Resolved", "Setting", "parse_size"]
 
 T = TypeVar("T", str, int, float)
 
@@ -99,3 +99,9 @@ JOURNAL_DIR = Setting(
     "Where journals lie when the stream is Kafka, each stream's in a directory of its own.",
 )
 URL = Setting("url", "", "The sink's HTTP address, for reads from a program without the store.")
+TOKEN = Setting(
+    "token",
+    "",
+    "What the sink's HTTP server asks of clients, as bearer token or as password. Empty: nothing.",
+    secret=True,
+)

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from runstream_schemas.errors import InvalidInputError
-from runstream_schemas.settings import ARTIFACTS, STORE, STREAM, Setting
+from runstream_schemas.settings import ARTIFACTS, STORE, STREAM, TOKEN, Setting
 from runstream_schemas.streams import QueueStream, Stream, parse_stream
 from runstream_sink.location import StoreLocation
 
-__all__ = ["SINK_SETTINGS", "Options", "resolve"]
+__all__ = ["SINK_SETTINGS", "HttpOptions", "Options", "resolve"]
 
 RETENTION_AGE = Setting(
     "retention_age", 7 * 86400.0, "How long applied events stay in the queue directory, for replays.", unit="seconds"
@@ -29,7 +29,56 @@ LOG_FORMAT = Setting(
     choices=("auto", "console", "json"),
 )
 
-SINK_SETTINGS: Final = (STREAM, STORE, ARTIFACTS, RETENTION_AGE, RETENTION_SIZE, LOG_LEVEL, LOG_FORMAT)
+HTTP = Setting("http", "yes", "Whether the sink serves what it holds over HTTP.", choices=("yes", "no"))
+HOST = Setting(
+    "host",
+    "127.0.0.1",
+    "The address that is served. One that other machines reach needs a token, or RUNSTREAM_ALLOW_OPEN.",
+)
+PORT = Setting("port", 5600, "The port that is served. 0: a free one, see http.json beside the store's database.")
+ALLOWED_HOSTS = Setting(
+    "allowed_hosts",
+    "",
+    "Names, besides localhost and the address, by which the server may be called; with commas. *: any.",
+)
+ALLOW_OPEN = Setting(
+    "allow_open",
+    "no",
+    "Whether other machines may be served without a token: then they read and change everything.",
+    choices=("yes", "no"),
+)
+
+SINK_SETTINGS: Final = (
+    STREAM,
+    STORE,
+    ARTIFACTS,
+    RETENTION_AGE,
+    RETENTION_SIZE,
+    LOG_LEVEL,
+    LOG_FORMAT,
+    HTTP,
+    HOST,
+    PORT,
+    TOKEN,
+    ALLOWED_HOSTS,
+    ALLOW_OPEN,
+)
+
+
+class HttpOptions(NamedTuple):
+    """Where and to whom the sink serves HTTP."""
+
+    host: str
+    """Without brackets."""
+    port: int
+    token: str
+    """Empty: none is asked for."""
+    allow_open: bool
+    allowed_hosts: tuple[str, ...]
+    """In lower case."""
+
+    def __repr__(self) -> str:
+        return f"HttpOptions({self.host!r}, {self.port}, token={'set' if self.token else 'none'})"
 
 
 class Options(NamedTuple):
@@ -42,6 +91,8 @@ class Options(NamedTuple):
     retention_size: int
     log_level: str
     log_format: str
+    http: HttpOptions | None = None
+    """None: nothing is served."""
 
     @property
     def queue(self) -> Path:
@@ -56,7 +107,16 @@ class Options(NamedTuple):
         return self.queue / "staging" if isinstance(self.stream, QueueStream) else self.artifacts / ".staging"
 
 
-def resolve(*, stream: str | None = None, store: str | None = None, artifacts: str | None = None) -> Options:
+def resolve(
+    *,
+    stream: str | None = None,
+    store: str | None = None,
+    artifacts: str | None = None,
+    http: bool | None = None,
+    host: str | None = None,
+    port: int | None = None,
+    allow_open: bool | None = None,
+) -> Options:
     """Settings from arguments, environment and defaults.  Raises `InvalidInputError` naming what is wrong."""
     location = StoreLocation.parse(STORE.get(store))
     return Options(
@@ -67,7 +127,21 @@ def resolve(*, stream: str | None = None, store: str | None = None, artifacts: s
         retention_size=RETENTION_SIZE.get(),
         log_level=LOG_LEVEL.get(),
         log_format=LOG_FORMAT.get(),
+        http=_http(host, port, _word(allow_open)) if HTTP.get(_word(http)) == "yes" else None,
     )
+
+
+def _word(answer: bool | None) -> str | None:
+    return None if answer is None else "yes" if answer else "no"
+
+
+def _http(host: str | None, port: int | None, allow_open: str | None) -> HttpOptions:
+    address = HOST.get(host).strip().removeprefix("[").removesuffix("]")
+    number = PORT.get(port)
+    if number >= 1 << 16:
+        raise InvalidInputError(f"the port is {number}; it must be below 65536")
+    names = tuple(name.strip().lower() for name in ALLOWED_HOSTS.get().split(",") if name.strip())
+    return HttpOptions(address, number, TOKEN.get(), ALLOW_OPEN.get(allow_open) == "yes", names)
 
 
 def _artifact_directory(artifacts: str, location: StoreLocation) -> Path:

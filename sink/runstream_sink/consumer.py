@@ -12,6 +12,7 @@ what is committed, waits, says so, and tries again.
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +26,7 @@ from runstream_schemas.batch import Batch
 from runstream_schemas.delivery import Delivery
 from runstream_schemas.errors import EnvironmentUnavailableError
 from runstream_schemas.events import ArtifactLogged, ArtifactPending, decode_event, encode_event
+from runstream_sink.applied import Applied
 from runstream_sink.apply import apply
 from runstream_sink.artifacts import ArtifactStore, Publication
 from runstream_sink.cancellation import finish
@@ -80,6 +82,8 @@ class Consumer:
     ) -> None:
         """``root`` is the local directory of the tables' parts; the intent of a write lies beside the database."""
         self.progress = Progress()
+        self.applied = Applied()
+        """Told of each commit."""
         self._source = source
         self._store = store
         self._artifacts = artifacts
@@ -116,7 +120,7 @@ class Consumer:
             elif once:
                 return
             else:
-                await _wait(stop, pause)
+                await self.applied.pause(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
 
     async def step(self) -> bool:
@@ -139,6 +143,7 @@ class Consumer:
         return True
 
     async def _move(self, delivery: Delivery, changes: Changes) -> None:
+        began = time.perf_counter()
         try:
             await self.commit(changes, delivery)
         except Exception as error:
@@ -146,6 +151,7 @@ class Consumer:
                 raise
             await self._move_apart(delivery, error)
             return
+        self.applied.took(time.perf_counter() - began)
         self._count(changes, delivery)
         await self._source.committed(delivery)
 
@@ -313,6 +319,7 @@ class Consumer:
         progress.dead += len(changes.dead)
         progress.commits += 1
         progress.bytes += delivery.size
+        self.applied.tell(changes)
         for (producer_id, segment, reason), count in delivery.losses.items():
             _log.warning(
                 "a producer dropped events", journal=producer_id.hex(), segment=segment, reason=reason, count=count

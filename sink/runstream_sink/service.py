@@ -19,7 +19,7 @@ from runstream_schemas.errors import EnvironmentUnavailableError, InvalidInputEr
 from runstream_schemas.retention import free, removed_journals
 from runstream_schemas.streams import KafkaStream, QueueStream
 from runstream_sink.artifacts import LocalArtifacts
-from runstream_sink.config import Options
+from runstream_sink.config import HttpOptions, Options
 from runstream_sink.consumer import Consumer, Progress
 from runstream_sink.kafka.bounds import EARLIEST, LATEST, Bound
 from runstream_sink.kafka.chunks import ChunkStore
@@ -179,7 +179,7 @@ def link_artifacts(options: Options) -> None:
 async def run_sink(options: Options, *, once: bool, standby: bool = False) -> Progress:
     """Consume the stream into the store, until SIGTERM or SIGINT, or, with ``once``, until what is there is applied.
 
-    With ``standby`` a store that another sink holds is waited for.
+    With ``standby`` a store that another sink holds is waited for.  HTTP is served meanwhile, but not with ``once``.
     """
     _allow_many_files()
     stop = asyncio.Event()
@@ -191,12 +191,37 @@ async def run_sink(options: Options, *, once: bool, standby: bool = False) -> Pr
         async with opening as (consumer, _):
             _log.info("sink started", stream=str(options.stream), store=options.store.text)
             async with _retention(options):
-                await consumer.run(once=once, stop=stop)
+                if once or options.http is None:
+                    await consumer.run(once=once, stop=stop)
+                else:
+                    await _run_serving(options, options.http, consumer, stop)
     except StoppedError:
         return Progress()
     progress = consumer.progress
     _log.info("sink ended", events=progress.events, dead=progress.dead, commits=progress.commits)
     return progress
+
+
+async def _run_serving(options: Options, http: HttpOptions, consumer: Consumer, stop: asyncio.Event) -> None:
+    """Consume, and serve HTTP meanwhile.  At the end requests are finished first: writes wait for the consumer."""
+    from runstream_sink.http.server import serving
+
+    served = asyncio.Event()
+    async with serving(options, http, consumer) as server:
+
+        async def end() -> None:
+            await stop.wait()
+            try:
+                await server.end()
+            finally:
+                served.set()
+
+        ending = asyncio.create_task(end())
+        try:
+            await consumer.run(once=False, stop=served)
+        finally:
+            ending.cancel()
+            await asyncio.gather(ending, return_exceptions=True)
 
 
 async def replay(

@@ -38,12 +38,35 @@ def sink(
     standby: Annotated[
         bool, typer.Option("--standby", help="Wait until no other sink holds the store, then take over.")
     ] = False,
+    host: Annotated[
+        str | None,
+        typer.Option("--host", metavar="ADDRESS", help="Where HTTP is served.  Default: RUNSTREAM_HOST, or 127.0.0.1"),
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option("--port", metavar="PORT", help="Its port; 0: a free one.  Default: RUNSTREAM_PORT, or 5600"),
+    ] = None,
+    no_http: Annotated[bool, typer.Option("--no-http", help="Serve nothing.")] = False,
+    allow_open: Annotated[
+        bool, typer.Option("--allow-open", help="Serve other machines without a token: they read and change all.")
+    ] = False,
 ) -> int:
-    """Apply the stream to the store, until SIGTERM or SIGINT; what was begun is finished first."""
+    """Apply the stream to the store, until SIGTERM or SIGINT, and serve it over HTTP; what was begun is finished first.
+
+    With --once nothing is served.
+    """
     from runstream_sink.logging import set_up
     from runstream_sink.service import run_sink
 
-    options = resolve(stream=stream, store=store, artifacts=artifacts)
+    options = resolve(
+        stream=stream,
+        store=store,
+        artifacts=artifacts,
+        http=False if no_http else None,
+        host=host,
+        port=port,
+        allow_open=allow_open or None,
+    )
     set_up(options.log_level, options.log_format)
     wait_for(run_sink(options, once=once, standby=standby))
     return Exit.OK
