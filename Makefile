@@ -69,6 +69,7 @@ bench: .venv-bench/.bench
 	.ci/install-components kafka
 	.venv-bench/bin/python bench/emit.py
 	.venv-bench/bin/python bench/sink.py
+	.venv-bench/bin/python bench/search.py
 	.venv-bench/bin/python bench/history.py
 	.venv-bench/bin/python bench/serving.py
 	.venv-bench/bin/python bench/kafka.py
