@@ -32,12 +32,15 @@ from runstream_sink.query.records import (
     Table,
 )
 from runstream_sink.query.runs import compare_runs, get_run, list_artifacts, list_runs, metric_history, search_runs
+from runstream_sink.query.table_filters import Condition
+from runstream_sink.query.table_pages import TablePage, table_page
 from runstream_sink.query.tables import get_table, iter_table, list_tables, load_table
 
 __all__ = [
     "Artifact",
     "Bucket",
     "Comparison",
+    "Condition",
     "Counts",
     "DeadLetterRecord",
     "Experiment",
@@ -51,6 +54,7 @@ __all__ = [
     "Run",
     "RunPage",
     "Table",
+    "TablePage",
     "compare_runs",
     "count_dead_letters",
     "counts",
@@ -75,4 +79,5 @@ __all__ = [
     "metric_page",
     "search_experiments",
     "search_runs",
+    "table_page",
 ]

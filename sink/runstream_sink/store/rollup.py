@@ -113,17 +113,22 @@ def _wider(rows: Sequence[tuple[Any, ...]]) -> Summary:
 
 def _summary(rows: Sequence[tuple[Any, ...]], skip: int) -> Summary:
     values: list[Any] = list(map(_value, rows))
-    numbers = [value for value in values if value is not None] if None in values else values
-    low, high = (min(numbers), max(numbers)) if numbers else (None, None)
-    first, last = _end(rows, skip, 0, 1), _end(rows, skip, -1, -2)
-    return len(rows), len(rows) - len(numbers), low, high, *first, *last
+    nans = 0
+    try:
+        low, high = min(values), max(values)
+    except TypeError:  # NaN, which is None here, among numbers
+        numbers = [value for value in values if value is not None]
+        low, high, nans = min(numbers), max(numbers), len(values) - len(numbers)
+    if low is None:
+        nans = len(values)
+    return len(values), nans, low, high, *_end(rows, skip, 0, 1), *_end(rows, skip, -1, -2)
 
 
 def _end(rows: Sequence[tuple[Any, ...]], skip: int, end: int, neighbour: int) -> tuple[Any, ...]:
     """The point at one end of rows that are sorted by step and timestamp alone."""
     outermost = rows[end]
     at = outermost[skip : skip + 2]
-    if len(rows) == 1 or rows[neighbour][skip : skip + 2] != at:
+    if len(rows) == 1 or rows[neighbour][skip] != at[0] or rows[neighbour][skip + 1] != at[1]:
         return at + outermost[-2:]
     equals = [at + row[-2:] for row in rows if row[skip : skip + 2] == at]
     return min(equals, key=_rank) if end == 0 else max(equals, key=_rank)
