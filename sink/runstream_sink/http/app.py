@@ -15,6 +15,7 @@ from runstream_sink.http.asgi import App
 from runstream_sink.http.compression import Compressed
 from runstream_sink.http.context import HttpContext
 from runstream_sink.http.guard import Guard, Rules
+from runstream_sink.http.heads import Headed
 from runstream_sink.http.health import ROUTES as HEALTH
 from runstream_sink.http.measures import Measured
 from runstream_sink.http.native import ROUTES as NATIVE
@@ -44,7 +45,7 @@ def create_app(context: HttpContext) -> Litestar:
 
 def guarded(app: Any, context: HttpContext) -> App:
     """What the server runs: nothing reaches ``app`` that the guard does not let through, and all is counted."""
-    return Measured(Guard(Compressed(app), Rules(context.http)), context.measures)
+    return Guard(Compressed(Headed(Measured(app, context.measures))), Rules(context.http), context.measures)
 
 
 def _openapi() -> OpenAPIConfig:

@@ -21,6 +21,7 @@ import msgspec
 from runstream_schemas.errors import InvalidInputError
 from runstream_sink.config import HttpOptions
 from runstream_sink.http.asgi import App, Receive, Scope, Send
+from runstream_sink.http.measures import Measures
 from runstream_sink.http.problems import PROBLEM, Problem
 
 __all__ = ["Guard", "Refusal", "Rules", "check_exposure", "is_loopback"]
@@ -119,9 +120,10 @@ def _is_foreign(headers: Mapping[str, str], host: str) -> bool:
 class Guard:
     """Lets through to an application what the rules allow."""
 
-    def __init__(self, app: App, rules: Rules) -> None:
+    def __init__(self, app: App, rules: Rules, measures: Measures) -> None:
         self._app = app
         self._rules = rules
+        self._measures = measures
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -131,6 +133,7 @@ class Guard:
         if refusal is None:
             await self._app(scope, receive, send)
         else:
+            self._measures.count(None, scope["method"], refusal.status)
             await _refuse(refusal, send)
 
 

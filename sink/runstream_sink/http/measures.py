@@ -11,6 +11,7 @@ __all__ = ["Histogram", "Measured", "Measures"]
 _BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Seconds."""
 _UNROUTED: Final = "unrouted"
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class Histogram:
@@ -36,6 +37,10 @@ class Measures:
         """By route, method and status."""
         self.commits = Histogram()
         self.open_requests = 0
+
+    def count(self, route: str | None, method: str, status: int) -> None:
+        """A request was answered; ``route`` is None where it led nowhere."""
+        self.requests[route or _UNROUTED, method if method in _METHODS else "other", status] += 1
 
 
 class Measured:
@@ -63,9 +68,4 @@ class Measured:
             await self._app(scope, receive, watched)
         finally:
             self._measures.open_requests -= 1
-            route = scope.get("path_template") or _UNROUTED
-            method = scope["method"] if scope["method"] in _METHODS else "other"
-            self._measures.requests[route, method, status or 500] += 1
-
-
-_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+            self._measures.count(scope.get("path_template"), scope["method"], status or 500)

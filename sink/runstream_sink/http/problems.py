@@ -1,6 +1,7 @@
 """Errors as answers: RFC 9457 problem details, and which error has which status."""
 
 from http import HTTPStatus
+from traceback import format_exception
 from typing import Any, Final
 
 import structlog
@@ -98,7 +99,8 @@ def to_response(_request: Request[Any, Any, Any], error: Exception) -> Response[
     """Litestar's handler of all exceptions."""
     problem = problem_of(error)
     if problem.status >= 500 and problem.status != 503:
-        _log.error("a request failed", reason=repr(error), exc_info=error)
+        # As text: what prints tracebacks on a terminal shows the values of variables, and so what was sent.
+        _log.error("a request failed", reason=repr(error), traceback="".join(format_exception(error)))
     headers = {"retry-after": str(RETRY_AFTER)} if problem.status == 503 else {}
     if isinstance(error, HTTPException):
         headers |= {name: str(value) for name, value in (error.headers or {}).items()}
