@@ -18,6 +18,7 @@ from runstream_sink.http.guard import Guard, Rules
 from runstream_sink.http.heads import Headed
 from runstream_sink.http.health import ROUTES as HEALTH
 from runstream_sink.http.measures import Measured
+from runstream_sink.http.mlflow import ROUTES as MLFLOW
 from runstream_sink.http.native import ROUTES as NATIVE
 from runstream_sink.http.problems import to_response
 
@@ -29,7 +30,7 @@ BODY_LIMIT = 16 << 20
 
 def create_app(context: HttpContext) -> Litestar:
     """All routes.  Handlers get ``context`` by naming it.  Must be served by `guarded`."""
-    handlers: list[ControllerRouterHandler] = [*HEALTH, *NATIVE]
+    handlers: list[ControllerRouterHandler] = [*HEALTH, *NATIVE, *MLFLOW]
     return Litestar(
         handlers,
         dependencies={"context": Provide(lambda: context, sync_to_thread=False)},
