@@ -1,4 +1,4 @@
-"""The cache of tables that DuckDB reads: it grows with its parts, may be lost at any time, and its work can be ended."""
+"""The cache of tables that DuckDB reads: it grows with its parts, may be lost at any time, and its work ends when told."""
 
 import asyncio
 import threading

@@ -17,7 +17,9 @@ SUMMARIES: Final[Mapping[str, str]] = {
     "dlq": "List, show and retry dead letters.",
     "experiments": "List experiments.",
     "runs": "List, show and compare runs.",
-    "tables": "List and export tables of runs.",
+    "tables": "List, show and export tables of runs.",
+    "metrics": "List metrics of runs and show their histories.",
+    "sql": "Answer a SELECT over runs, params, metrics, tags, experiments and tables.",
     "config": "Show every setting, its value and where it came from.",
     "demo": "Run the example batch inference from end to end.",
 }

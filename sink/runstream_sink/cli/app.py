@@ -17,13 +17,17 @@ from runstream_sink.cli.dead_letters import show as show_letter
 from runstream_sink.cli.demo import demo
 from runstream_sink.cli.exits import Exit, exit_of
 from runstream_sink.cli.experiments import list_ as list_experiments
+from runstream_sink.cli.metrics import list_ as list_metrics
+from runstream_sink.cli.metrics import show as show_metric
 from runstream_sink.cli.runs import compare as compare_runs
 from runstream_sink.cli.runs import list_ as list_runs
 from runstream_sink.cli.runs import show as show_run
 from runstream_sink.cli.settings import config
+from runstream_sink.cli.sql import sql
 from runstream_sink.cli.status import status
 from runstream_sink.cli.tables import export as export_rows
 from runstream_sink.cli.tables import list_ as list_tables
+from runstream_sink.cli.tables import show as show_table
 from runstream_sink.cli.verify import verify
 
 __all__ = ["app", "run"]
@@ -52,7 +56,9 @@ app.command("status")(status)
 app.add_typer(_group(SUMMARIES["dlq"], list=list_letters, show=show_letter, retry=retry_letters), name="dlq")
 app.add_typer(_group(SUMMARIES["experiments"], list=list_experiments), name="experiments")
 app.add_typer(_group(SUMMARIES["runs"], list=list_runs, show=show_run, compare=compare_runs), name="runs")
-app.add_typer(_group(SUMMARIES["tables"], list=list_tables, export=export_rows), name="tables")
+app.add_typer(_group(SUMMARIES["tables"], list=list_tables, show=show_table, export=export_rows), name="tables")
+app.add_typer(_group(SUMMARIES["metrics"], list=list_metrics, show=show_metric), name="metrics")
+app.command("sql")(sql)
 app.command("config")(config)
 app.command("demo", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(demo)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
@@ -21,10 +21,13 @@ from runstream_sink.config import Options
 
 if TYPE_CHECKING:
     from runstream_sink.query.records import Table
+    from runstream_sink.query.table_pages import TablePage
 
-__all__ = ["Format", "export", "list_"]
+__all__ = ["Format", "export", "list_", "show"]
 
 _RUN = Annotated[str, typer.Argument(metavar="RUN", help="The run's id, or enough of its beginning.")]
+_TABLE = Annotated[str, typer.Argument(metavar="TABLE", help="The table's name; x, x.csv and x.json are the same.")]
+_PAGE = 10_000
 
 
 class Format(StrEnum):
@@ -46,9 +49,45 @@ def list_(run: _RUN, store: StoreOption = None, json: JsonOption = False) -> int
     return Exit.OK
 
 
+def show(
+    run: _RUN,
+    table: _TABLE,
+    filters: Annotated[
+        str, typer.Option("--filter", metavar="TEXT", help="Which rows: \"score > 0.5 AND model LIKE '%8b%'\".")
+    ] = "",
+    order: Annotated[
+        list[str] | None, typer.Option("--order", metavar="COLUMN", help="A column, and DESC; may be repeated.")
+    ] = None,
+    search: Annotated[str | None, typer.Option("--search", metavar="TEXT", help="Which rows hold this text.")] = None,
+    columns: Annotated[
+        list[str] | None, typer.Option("--columns", metavar="COLUMN", help="A column to show; may be repeated.")
+    ] = None,
+    offset: Annotated[int, typer.Option("--offset", metavar="N", min=0, help="Rows to skip.")] = 0,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="The most rows to show.")] = 20,
+    store: StoreOption = None,
+    artifacts: ArtifactsOption = None,
+    json: JsonOption = False,
+) -> int:
+    """Show rows of a table: filtered, sorted, as many as asked for.
+
+    In a filter, columns are words or stand in backticks, and comparisons (=, !=, <, <=, >, >=, LIKE, ILIKE, IN, NOT IN,
+    IS NULL, IS NOT NULL) are joined by AND.
+    """
+    options = resolve(store=store, artifacts=artifacts)
+    chosen = {"filter": filters, "order_by": order or (), "search": search, "columns": columns, "offset": offset}
+    page = wait_for(_show(options, run, table, min(limit, _PAGE), chosen))
+    if json:
+        kinds = {name: kind.name.lower() for name, kind in page.columns.items()}
+        output.print_json({"columns": kinds, "rows": page.rows, "total": page.total, "matched": page.matched})
+        return Exit.OK
+    output.print_table(list(page.columns), [[_cell(value) for value in row.values()] for row in page.rows])
+    output.note(f"{len(page.rows)} of {page.matched:,} rows; the table has {page.total:,}")
+    return Exit.OK
+
+
 def export(
     run: _RUN,
-    table: Annotated[str, typer.Argument(metavar="TABLE", help="The table's name; x, x.csv and x.json are the same.")],
+    table: _TABLE,
     form: Annotated[Format, typer.Option("--format", metavar="|".join(Format), help="What to write.")],
     target: Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="Where to; - is standard output.")],
     store: StoreOption = None,
@@ -88,6 +127,21 @@ async def _get(options: Options, prefix: str, table: str) -> Table:
 
     async with opened(options) as reader:
         return await get_table(reader, await find_run(reader, prefix), table)
+
+
+async def _show(options: Options, prefix: str, table: str, limit: int, chosen: dict[str, Any]) -> TablePage:
+    from runstream_sink.query.table_pages import table_page
+
+    async with opened(options) as reader:
+        run_id = await find_run(reader, prefix)
+        return await table_page(reader, options.artifacts, run_id, table, limit=limit, count=True, **chosen)
+
+
+def _cell(value: Any) -> str | None:
+    """A value as its file would show it."""
+    from runstream_sink.tables.cells import json_text
+
+    return value if value is None or isinstance(value, str) else json_text(value)
 
 
 @contextmanager

@@ -73,3 +73,6 @@ SELECT p.number, p.file, p.columns, p.types, p.length, p.rows, p.closed
 FROM runs AS r JOIN tables AS t ON t.run = r.id JOIN parts AS p ON p.tbl = t.id
 WHERE r.run_id = :run_id AND t.name = :name
 ORDER BY p.number
+
+-- name: all_tables
+SELECT r.run_id, t.name, t.rows, t.parts FROM tables AS t JOIN runs AS r ON r.id = t.run ORDER BY t.id
