@@ -21,7 +21,7 @@ kafka: $(VENV)/.test
 	.ci/install-components kafka
 	@PYTHONPATH=tests $(VENV)/bin/python -m support.kafka_local $(PORT)
 
-test: $(VENV)/.test
+test: $(VENV)/.test .venv-mlflow/.mlflow
 	.ci/install-components
 	$(VENV)/bin/$(PYTEST) -m "not long" --cov --cov-report=term --cov-fail-under=95
 
@@ -40,7 +40,7 @@ test-on-%:
 	fi
 
 # LONG names some of the long tests.
-test-long: $(VENV)/.test
+test-long: $(VENV)/.test .venv-mlflow/.mlflow
 	HYPOTHESIS_PROFILE=long $(VENV)/bin/$(PYTEST) -m long --exitfirst $(LONG)
 
 # Any number of schedules of the simulation; SEED=n runs one again.
@@ -87,6 +87,7 @@ lock: .venv-lock/.lock
 	$(LOCK) $(SINK) --extra kafka --extra demo --group test -o requirements/test.txt
 	$(LOCK) $(SINK) --extra demo -c requirements/test.txt -o requirements/demo.txt
 	$(LOCK) --group lint -c requirements/test.txt -o requirements/lint.txt
+	$(LOCK) $(SINK) --extra kafka --group mlflow -o requirements/mlflow.txt
 	$(LOCK) $(SINK) --extra kafka --group bench -o requirements/bench.txt
 	$(LOCK) --group lock -o requirements/lock.txt
 
@@ -98,7 +99,7 @@ clean:
 # A stamp is renewed when its lock or the project's metadata changes.
 .SECONDARY:
 
-$(VENV)/bin/python .venv-bench/bin/python .venv-lock/bin/python:
+$(VENV)/bin/python .venv-bench/bin/python .venv-mlflow/bin/python .venv-lock/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "runstream needs CPython 3.11 or later: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
 	$(PYTHON) -m venv $(@D:/bin=)
@@ -111,6 +112,12 @@ $(VENV)/.%: requirements/%.txt pyproject.toml | $(VENV)/bin/python
 .venv-bench/.bench: requirements/bench.txt pyproject.toml | .venv-bench/bin/python
 	.venv-bench/bin/$(INSTALL) --requirement $<
 	.venv-bench/bin/$(SELF)
+	@touch $@
+
+# MLflow itself, which tests compare us with: apart, so that what it needs decides nothing for us.
+.venv-mlflow/.mlflow: requirements/mlflow.txt pyproject.toml | .venv-mlflow/bin/python
+	.venv-mlflow/bin/$(INSTALL) --requirement $<
+	.venv-mlflow/bin/$(SELF)
 	@touch $@
 
 .venv-lock/.lock: requirements/lock.txt | .venv-lock/bin/python

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import pytest
 
-__all__ = ["KAFKA", "TOXIPROXY", "cache", "cached_component", "real_component"]
+__all__ = ["KAFKA", "TOXIPROXY", "cache", "cached_component", "missing", "real_component"]
 
 KAFKA = "kafka-4.4.0"
 TOXIPROXY = "toxiproxy-2.5.0"
@@ -20,16 +20,17 @@ def cache() -> Path:
 
 def real_component(program: str) -> str:
     """Return the path of a program; where it is missing, end the test that asks."""
-    return shutil.which(program) or _missing(program)
+    return shutil.which(program) or missing(program)
 
 
 def cached_component(name: str) -> Path:
     """Return a directory of the cache, such as KAFKA; where it is missing, end the test that asks."""
     path = cache() / name
-    return path if path.is_dir() else _missing(name)
+    return path if path.is_dir() else missing(name)
 
 
-def _missing(name: str) -> NoReturn:
+def missing(name: str) -> NoReturn:
+    """End the test that needs something which is not there."""
     reason = f"{name} is not installed: this behaviour was not tested"
     if os.environ.get("CI") == "true":
         pytest.fail(reason)

@@ -1,11 +1,8 @@
 """An interpreter that has mlflow, which the environment of the tests need not have."""
 
-import os
-import sys
-from importlib.util import find_spec
 from pathlib import Path
 
-import pytest
+from support.components import missing
 
 __all__ = ["mlflow_python"]
 
@@ -13,11 +10,8 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def mlflow_python() -> Path:
-    """RUNSTREAM_MLFLOW_PYTHON, this one if it has mlflow, or that of the benchmarks; else the test that asks ends."""
-    named = os.environ.get("RUNSTREAM_MLFLOW_PYTHON")
-    spec = find_spec("mlflow")
-    here = spec is not None and spec.origin is not None  # else it is the folder of this name among the tests
-    path = Path(named or (sys.executable if here else ROOT / ".venv-bench" / "bin" / "python"))
+    """That of the environment which ``make test`` makes for it; where there is none, the test that asks ends."""
+    path = ROOT / ".venv-mlflow" / "bin" / "python"
     if not path.exists():
-        pytest.skip("no interpreter with mlflow (RUNSTREAM_MLFLOW_PYTHON): this behaviour was not compared")
+        missing("mlflow (make .venv-mlflow/.mlflow)")
     return path
