@@ -132,6 +132,8 @@ class World(Programs):
             if not sink.running:
                 self._attempt(sink, sink.start)
                 assert sink.running
+            with contextlib.suppress(OSError):  # what was read ahead may have failed before all was well again
+                sink.step()
             while sink.step() or sink.step():  # what was read ahead may be older than what has come since
                 pass
             sink.stop()

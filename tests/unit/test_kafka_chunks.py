@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from runstream_schemas import directories
 from runstream_schemas.chunk import ArtifactChunk
 from runstream_schemas.errors import MissingPayloadError
+from runstream_sink.kafka import chunks
 from runstream_sink.kafka.chunks import UNFINISHED_AGE, ChunkStore
 
 CONTENT = bytes(range(256)) * 4
@@ -136,3 +138,16 @@ def test_bytes_may_go_while_they_are_being_put_together(tmp_path: Path) -> None:
     for chunk in pieces():
         store.add(chunk)
     assert store.read(SHA, len(CONTENT)) == CONTENT
+
+
+def test_a_name_that_a_killed_process_has_given_is_synced_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a store that goes on behind the chunk loses its bytes with the power."""
+    for chunk in pieces():
+        ChunkStore(tmp_path).add(chunk)  # and never synced
+    synced: list[Path] = []
+    for module in (chunks, directories):
+        monkeypatch.setattr(module, "sync_directory", synced.append)
+    add(tmp_path, pieces()[:1])
+    assert {tmp_path, whole(tmp_path).parent} <= set(synced)

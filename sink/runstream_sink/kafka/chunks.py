@@ -49,6 +49,8 @@ class ChunkStore:
         """Take the bytes of a chunk; `sync` puts them on the disk."""
         whole = self._path_of(chunk.sha256)
         if whole.exists():
+            self._have(whole.parent)  # whoever put it there may have died before its name was on the disk
+            self._directories.add(whole.parent)
             with contextlib.suppress(PermissionError):  # a producer that reaches this directory has staged it
                 os.utime(whole)  # it is wanted again
             return
