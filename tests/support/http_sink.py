@@ -1,9 +1,11 @@
 """A sink in this process that serves HTTP on a free port, over real connections."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from queue import Queue
+from threading import Thread
 from typing import Any, NamedTuple
 
 import httpx
@@ -15,7 +17,7 @@ from runstream_sink.http.server import HttpServer, serving
 from runstream_sink.queue_source import QueueSource
 from runstream_sink.service import open_consumer
 
-__all__ = ["HttpSink", "http_sink"]
+__all__ = ["HttpSink", "http_sink", "http_sink_apart"]
 
 
 class HttpSink(NamedTuple):
@@ -46,3 +48,37 @@ async def http_sink(root: Path, **http: Any) -> AsyncIterator[HttpSink]:
         finally:
             stop.set()
             await running
+
+
+@contextmanager
+def http_sink_apart(root: Path, **http: Any) -> Iterator[HttpSink]:
+    """The same in a thread of its own, for tests that have no event loop; use only its ``url``."""
+    found: Queue[HttpSink | BaseException] = Queue()
+    ended: list[Callable[[], object]] = []
+
+    async def serve() -> None:
+        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+        ended.append(lambda: loop.call_soon_threadsafe(stop.set))
+        async with http_sink(root, **http) as sink:
+            found.put(sink)
+            await stop.wait()
+
+    def run() -> None:
+        try:
+            asyncio.run(serve())
+        except BaseException as error:  # noqa: BLE001 - told to the test
+            found.put(error)
+
+    thread = Thread(target=run)
+    thread.start()
+    sink = found.get()
+    if isinstance(sink, BaseException):
+        thread.join()
+        raise sink
+    try:
+        yield sink
+    finally:
+        ended[0]()
+        thread.join()
+    if not found.empty() and isinstance(error := found.get(), BaseException):
+        raise error

@@ -63,6 +63,7 @@ _CODES: Final[tuple[tuple[type[Exception], int, str], ...]] = (
     (EnvironmentUnavailableError, 503, "unavailable"),
     (CorruptDataError, 500, "damaged"),
     (RunstreamError, 500, "error"),
+    (RecursionError, 400, "invalid"),
 )
 _OF_STATUS: Final = {
     400: "invalid",
@@ -90,6 +91,8 @@ def problem_of(error: Exception) -> Problem:
         detail = "the server made a mistake, and has logged it"
     elif isinstance(error, HTTPException):
         detail = _detail(error)
+    elif isinstance(error, RecursionError):
+        detail = "the values are nested too deeply"
     else:
         detail = str(error)
     return Problem(status=status, code=code, detail=detail, title=HTTPStatus(status).phrase)

@@ -10,14 +10,14 @@ from weakref import WeakKeyDictionary
 from msgspec import Struct
 
 from runstream_schemas.errors import RunstreamError
+from runstream_schemas.follower import parse_position
 from runstream_schemas.journal_status import Backlog, Loss, read_stream_status, stream_name
 from runstream_schemas.settings import JOURNAL_DIR
 from runstream_schemas.streams import KafkaStream, journal_directory
 from runstream_sink.config import Options
 from runstream_sink.http.context import HttpContext
 from runstream_sink.missing import find_missing
-from runstream_sink.query import count_dead_letters, list_losses
-from runstream_sink.status import read_store_status
+from runstream_sink.query import count_dead_letters, list_losses, list_positions
 from runstream_sink.store.protocol import StoreReader
 
 __all__ = ["Gap", "StreamState", "stream_state"]
@@ -132,8 +132,11 @@ async def _state(context: HttpContext) -> StreamState:
 async def _extent(options: Options, reader: StoreReader) -> _Extent:
     if isinstance(options.stream, KafkaStream):
         return await _of_topic(options.stream, reader)
-    held = await read_store_status(reader, await asyncio.to_thread(stream_name, options.queue))
-    status = await asyncio.to_thread(read_stream_status, options.queue, held.positions)
+    name = await asyncio.to_thread(stream_name, options.queue)
+    positions = {
+        held.part: parse_position(held.position) for held in await list_positions(reader) if held.stream == name
+    }
+    status = await asyncio.to_thread(read_stream_status, options.queue, positions)
     return _Extent(backlog=status.backlog, losses=status.losses)
 
 

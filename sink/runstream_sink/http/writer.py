@@ -160,7 +160,7 @@ class Writer:
 
     async def media_type(self, path: str) -> str | None:
         """The media type that a file's name tells."""
-        return (await self._run(self._opened)).media_type(path)
+        return await self._run(lambda: self._opened().media_type(path))
 
     @property
     def error(self) -> str:

@@ -26,6 +26,7 @@ _HEARTBEAT: Final = 15.0
 _PAUSE: Final = 0.1
 """Seconds between two tellings, so that many commits become one."""
 _TELL_PROGRESS: Final = 1.0
+_VERSION: Final = version("runstream")
 _LARGEST: Final = (1 << 63) - 1
 _Runs = Annotated[list[str] | None, QueryParameter(name="run_id", description="Only changes of these runs.")]
 
@@ -35,7 +36,7 @@ async def store(context: Context) -> StoreInfo:
     """What this sink is, and how much it holds."""
     held = await counts(context.reader)
     return StoreInfo(
-        version("runstream"),
+        _VERSION,
         context.reader.store_id,
         str(context.options.stream),
         held.experiments,
