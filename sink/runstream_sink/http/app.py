@@ -56,6 +56,7 @@ def _openapi() -> OpenAPIConfig:
         description="What a sink has made of the events of a stream: experiments, runs, metrics, tables and artifacts. "
         "Writes become events on the stream; the answer comes when they are applied.",
         path="/schema",
+        use_handler_docstrings=True,
         render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"])],
         components=Components(
             security_schemes={
