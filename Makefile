@@ -71,6 +71,7 @@ bench: .venv-bench/.bench
 	.venv-bench/bin/python bench/sink.py
 	.venv-bench/bin/python bench/search.py
 	.venv-bench/bin/python bench/history.py
+	.venv-bench/bin/python bench/tables.py
 	.venv-bench/bin/python bench/serving.py
 	.venv-bench/bin/python bench/kafka.py
 

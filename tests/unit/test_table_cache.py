@@ -1,4 +1,4 @@
-"""The cache of tables that DuckDB reads: it grows with its parts, may be lost at any time, and its work ends when told."""
+"""The cache of tables that DuckDB reads: it grows with its parts, may be lost at any time, and can be told to stop."""
 
 import asyncio
 import threading

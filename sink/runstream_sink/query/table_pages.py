@@ -6,7 +6,7 @@ repeat nor skip a row.
 """
 
 import tempfile
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -158,6 +158,12 @@ def _again(read: Callable[[], T], request: _Request, directory: Path) -> T:
         raise CorruptDataError(f"the cache below {directory} is damaged again and again; remove it: {error}") from error
 
 
+def _holds(segment: Segment, part: Part, ids: Sequence[int]) -> bool:
+    """Whether one of the rows, which ascend, lies in the segment."""
+    first = row_id(part.number, segment.row)
+    return bisect_left(ids, first) < bisect_left(ids, first + segment.rows)
+
+
 class _Page:
     """One page that is being read."""
 
@@ -216,10 +222,7 @@ class _Page:
         shown = self._request.shown
         places = [column_place(part, column) for column in shown]
         wanted = [place for place in places if place is not None]
-        rows = {number - row_id(part.number, 0) for number in ids}
-        segments = [
-            held for held in self._of(part) if any(row in rows for row in range(held.row, held.row + held.rows))
-        ]
+        segments = [held for held in self._of(part) if _holds(held, part, ids)]
         sql, parameters = cells_of(segments, wanted, ids)
         cells = connection.execute(sql, parameters).fetchall()
         if len(cells) != len(ids):
