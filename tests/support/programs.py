@@ -15,6 +15,9 @@ from support.pipeline import Pipeline
 
 __all__ = ["Program", "losses", "settle", "slowness"]
 
+_DEFAULT = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
+"""What nohup, and whoever else started the tests, has made of this signal, a program would inherit."""
+
 
 class Program:
     """Python code as a process of its own that logs to a pipeline; its lines are kept with the time of each."""
@@ -28,7 +31,7 @@ class Program:
         descriptor, name = tempfile.mkstemp(".err", dir=pipeline.root)
         self._errors = Path(name)
         self.process = subprocess.Popen(
-            [sys.executable, "-u", "-c", textwrap.dedent(code)],
+            [sys.executable, "-u", "-c", _DEFAULT + textwrap.dedent(code)],
             env={**unmeasured(), **pipeline.environment, "PYTHONPATH": os.pathsep.join(sys.path), **environment},
             cwd=cwd or pipeline.root,
             stdin=subprocess.PIPE,
