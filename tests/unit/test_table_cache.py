@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import pytest
 from runstream_schemas import events as ev
 from runstream_schemas.errors import CorruptDataError, EnvironmentUnavailableError
 from runstream_sink import query
-from runstream_sink.query import table_pages
+from runstream_sink.query.sql import run_sql
 from runstream_sink.query.table_pages import cache_directory, table_page
 from runstream_sink.store import SqliteReader
 from runstream_sink.tables import cache, duck
@@ -154,18 +154,29 @@ async def test_the_cache_keeps_to_its_size(tmp_path: Path, monkeypatch: pytest.M
                 assert 0 < size <= 3000
 
 
-async def test_a_store_that_may_only_be_read_is_read_without_a_lasting_cache(
-    reader: SqliteReader, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_store_that_may_only_be_read_is_read_without_a_lasting_cache(reader: SqliteReader) -> None:
     """In a directory that goes away."""
+    in_the_way = cache_directory(reader).parent.parent
+    in_the_way.write_text("no directory can be made here")
+    assert len((await _page(reader, filter="n > 0")).rows) == 4
 
-    def refuse(*_: Any, **__: Any) -> None:
-        raise PermissionError(13, "no")
+    def first(_columns: list[str], rows: Iterator[tuple[Any, ...]]) -> Any:
+        return next(rows)
 
-    with monkeypatch.context() as patched:
-        patched.setattr(table_pages, "_prepare", refuse)
-        assert len((await _page(reader, filter="n > 0")).rows) == 4
-    assert not cache_directory(reader).exists()
+    assert await run_sql(reader, reader.location.artifacts, "SELECT count(*) FROM t", first) == (6,)
+    assert in_the_way.is_file()
+
+
+async def test_sql_makes_a_damaged_cache_anew(reader: SqliteReader) -> None:
+    """As pages do."""
+
+    def first(_columns: list[str], rows: Iterator[tuple[Any, ...]]) -> Any:
+        return next(rows)
+
+    await _page(reader)
+    for path in cache_directory(reader).rglob("*.parquet"):
+        path.write_bytes(b"garbage")
+    assert await run_sql(reader, reader.location.artifacts, "SELECT sum(n) FROM t WHERE n < 9", first) == (-1,)
 
 
 async def test_a_query_that_nobody_waits_for_ends(reader: SqliteReader, monkeypatch: pytest.MonkeyPatch) -> None:

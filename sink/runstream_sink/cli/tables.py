@@ -63,7 +63,7 @@ def show(
         list[str] | None, typer.Option("--columns", metavar="COLUMN", help="A column to show; may be repeated.")
     ] = None,
     offset: Annotated[int, typer.Option("--offset", metavar="N", min=0, help="Rows to skip.")] = 0,
-    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="The most rows to show.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=_PAGE, help="The most rows to show.")] = 20,
     store: StoreOption = None,
     artifacts: ArtifactsOption = None,
     json: JsonOption = False,
@@ -75,7 +75,7 @@ def show(
     """
     options = resolve(store=store, artifacts=artifacts)
     chosen = {"filter": filters, "order_by": order or (), "search": search, "columns": columns, "offset": offset}
-    page = wait_for(_show(options, run, table, min(limit, _PAGE), chosen))
+    page = wait_for(_show(options, run, table, limit, chosen))
     if json:
         kinds = {name: kind.name.lower() for name, kind in page.columns.items()}
         output.print_json({"columns": kinds, "rows": page.rows, "total": page.total, "matched": page.matched})

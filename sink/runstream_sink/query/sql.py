@@ -31,7 +31,7 @@ from typing import Any, Final, TypeVar
 from runstream_schemas.errors import InvalidInputError
 from runstream_sink.cancellation import finish
 from runstream_sink.query.records import Table
-from runstream_sink.query.table_pages import cache_directory
+from runstream_sink.query.table_pages import cache_directory, prepare_cache
 from runstream_sink.query.tables import get_table
 from runstream_sink.store.points import value_of
 from runstream_sink.store.protocol import Row, StoreReader
@@ -105,7 +105,8 @@ async def run_sql(
                 if name in names:
                     await _copy(frozen, connection, name)
             tables = await _tables(frozen, names)
-        cache = SegmentCache(cache_directory(reader))
+        lasting = cache_directory(reader)
+        cache = SegmentCache(lasting if await asyncio.to_thread(prepare_cache, lasting) else here / "cache")
         return await in_thread(lambda stop: _answer(connection, stop, (cache, root, tables), text, take))
 
 
@@ -182,7 +183,11 @@ def _answer(
     stop.watch(connection)
     cache, root, tables = logged
     for name, held in tables.items():
-        _make_table(connection, stop, (cache, root), name, held)
+        try:
+            _make_table(connection, stop, (cache, root), name, held)
+        except (duckdb.IOException, duckdb.InvalidInputException):  # the cache was changed or damaged meanwhile
+            cache.drop([part for _, table in held for part in table.parts])
+            _make_table(connection, stop, (cache, root), name, held)
     for statement in _LOCKED:
         connection.execute(statement)
     try:

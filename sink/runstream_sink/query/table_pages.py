@@ -5,6 +5,7 @@ the last row that its first page could see, so that rows that arrive meanwhile c
 repeat nor skip a row.
 """
 
+import os
 import tempfile
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
@@ -28,7 +29,7 @@ from runstream_sink.tables.read import provenance_columns
 from runstream_sink.tables.select import Column, Selection, cells_of, column_place, find_rows
 from runstream_sink.tables.types import ColumnType
 
-__all__ = ["TablePage", "cache_directory", "table_page"]
+__all__ = ["TablePage", "cache_directory", "prepare_cache", "table_page"]
 
 _LARGEST: Final = (1 << 63) - 1
 _SPILL: Final = "spill"
@@ -66,6 +67,15 @@ class _Request:
 def cache_directory(reader: StoreReader) -> Path:
     """Where the cached cells of a store's tables lie; it may be deleted at any time."""
     return reader.location.database.parent / ".cache" / "tables" / reader.store_id
+
+
+def prepare_cache(directory: Path) -> bool:
+    """Make the directory of a cache; returns whether that is possible, which it is not where a store is only read."""
+    try:
+        (directory / _SPILL).mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(directory, os.W_OK)
 
 
 async def table_page(
@@ -134,16 +144,10 @@ def _read(request: _Request, directory: Path, stop: Stop) -> tuple[list[list[Any
     """The values by column, whether there are more rows, and how many there are."""
     if not request.total:
         return [[] for _ in request.shown], False, 0 if request.count else None
-    try:
-        _prepare(directory)
-    except OSError:  # a store that may only be read
+    if not prepare_cache(directory):
         with tempfile.TemporaryDirectory(prefix="runstream-") as temporary:
             return _Page(request, SegmentCache(Path(temporary)), stop).read()
     return _again(lambda: _Page(request, SegmentCache(directory), stop).read(), request, directory)
-
-
-def _prepare(directory: Path) -> None:
-    (directory / _SPILL).mkdir(parents=True, exist_ok=True)
 
 
 def _again(read: Callable[[], T], request: _Request, directory: Path) -> T:
