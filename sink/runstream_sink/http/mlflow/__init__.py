@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from litestar import Request, Response, route
 
-from runstream_sink.http.context import HttpContext
+from runstream_sink.http.context import Context
 from runstream_sink.http.mlflow import about, artifacts, datasets, experiments, logging, metrics, runs
 from runstream_sink.http.mlflow.call import Call, Endpoint
 from runstream_sink.http.mlflow.documents import json_answer
@@ -68,7 +68,7 @@ def _find(method: str, path: str) -> tuple[Endpoint, str]:
     include_in_schema=False,
     request_max_body_size=None,
 )
-async def _serve(request: Request[Any, Any, Any], context: HttpContext) -> Response[Any]:
+async def _serve(request: Request[Any, Any, Any], context: Context) -> Response[Any]:
     """Answer any request."""
     try:
         endpoint, rest = _find(request.method, request.scope["path"])

@@ -77,8 +77,9 @@ async def _download(call: Call) -> Response[Any]:
 
 
 async def _list_proxied(call: Call) -> dict[str, Any]:
+    asked = safe_path(call.values["path"] or "")
     try:
-        run_id, path = _place(safe_path(call.values["path"] or ""))
+        run_id, path = _place(asked)
     except MlflowError:
         return {}  # above a run nothing is listed
     entries = await directory(call.context.reader, run_id, path)
@@ -92,6 +93,11 @@ async def _delete(_call: Call) -> dict[str, Any]:
 async def _multipart(call: Call) -> dict[str, Any]:
     what = "download" if call.request.method == "GET" else "upload"
     raise MlflowError("NOT_IMPLEMENTED", f"Multipart {what} is not supported for the current artifact repository")
+
+
+async def _no_models(_call: Call) -> dict[str, Any]:
+    """The client asks for a run's models whenever it reads artifacts of a run by their path."""
+    return {}
 
 
 async def _presigned_upload(_call: Call) -> dict[str, Any]:
@@ -140,6 +146,7 @@ ENDPOINTS: Final = (
     Endpoint("GET", "artifacts/list", _list, (_RUN, text("path"), text("page_token"))),
     Endpoint("POST", "artifacts/presigned-upload-url", _presigned_upload, (text("path"), integer("expiration"))),
     Endpoint("POST", "artifacts/presigned-download-url", _presigned_download, (text("path"), integer("expiration"))),
+    Endpoint("POST", "logged-models/search", _no_models),
     Endpoint("POST", "upload-artifact", _upload_small, (text("run_uuid"), text("path"))),
 )
 PROXY: Final = (

@@ -50,12 +50,12 @@ async def existing_experiment(context: HttpContext, experiment_id: str, lifecycl
 
 async def check_default(context: HttpContext) -> None:
     """Create ``Default`` where it is not; if nothing can be written now, go without."""
-    if await _named(context, DEFAULT_EXPERIMENT_ID):
+    if await _created(context, DEFAULT_EXPERIMENT_ID):
         return
     created = ev.ExperimentCreated(DEFAULT_EXPERIMENT_ID, DEFAULT_EXPERIMENT, now())
     try:
         async with context.writer.locked(("experiment", DEFAULT_EXPERIMENT)):
-            if not await _named(context, DEFAULT_EXPERIMENT_ID):
+            if not await _created(context, DEFAULT_EXPERIMENT_ID):
                 await context.writer.submit([created])
     except StreamUnavailableError:
         pass
@@ -170,9 +170,10 @@ async def _by_name(context: HttpContext, name: str) -> Experiment | None:
         return None
 
 
-async def _named(context: HttpContext, experiment_id: str) -> bool:
+async def _created(context: HttpContext, experiment_id: str) -> bool:
+    """Whether an experiment was created, and not only named by a run."""
     try:
-        return (await get_experiment(context.reader, experiment_id)).name is not None
+        return (await get_experiment(context.reader, experiment_id)).creation_time is not None
     except NotFoundError:
         return False
 
@@ -180,7 +181,7 @@ async def _named(context: HttpContext, experiment_id: str) -> bool:
 async def _free_id(context: HttpContext, name: str) -> str:
     """The id that follows from the name; a random one where that experiment has been renamed since."""
     experiment_id = experiment_id_of(name)
-    while await _named(context, experiment_id):
+    while await _created(context, experiment_id):
         experiment_id = str(randbits(63))
     return experiment_id
 
