@@ -17,8 +17,8 @@ _LEAST: Final = 860
 """Bytes below which an answer fits into one packet anyway."""
 _LARGE: Final = 32 << 10
 """Bytes that take about a millisecond."""
-_TEXTS: Final = ("text/", "application/json", "application/problem+json", "application/jsonl", "application/x-ndjson")
-_STREAMS: Final = ("text/event-stream",)
+_ENDS: Final = ("json", "jsonl", "javascript", "xml")
+_STREAM: Final = "text/event-stream"
 _LEVEL: Final = 4
 
 
@@ -125,12 +125,13 @@ class _Answer:
 def _fits(start: Any, data: bytes, *, more: bool) -> bool:
     """Whether an answer is to be compressed."""
     headers = {name.lower(): value for name, value in start["headers"]}
-    kind = headers.get(b"content-type", b"").decode("latin-1")
+    kind = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
     if start["status"] != 200 and start["status"] < 400:
         return False
     if b"content-encoding" in headers or b"content-range" in headers or b"accept-ranges" in headers:
         return False
-    return (more or len(data) >= _LEAST) and kind.startswith(_TEXTS) and not kind.startswith(_STREAMS)
+    is_text = kind != _STREAM and (kind.startswith("text/") or kind.endswith(_ENDS))
+    return is_text and (more or len(data) >= _LEAST)
 
 
 def _changed(headers: Any, encoding: str) -> list[tuple[bytes, bytes]]:

@@ -11,6 +11,7 @@ import os
 import re
 import stat
 from collections.abc import AsyncIterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
@@ -71,28 +72,38 @@ def open_below(root: Path, path: str) -> File:
     Raises `NotFoundError` if there is none, or only by way of a link or out of the root.
     """
     *directories, name = PurePosixPath(path).parts or ("",)
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
-    held = os.open(root, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
-    try:
-        for part in directories:
-            held = _step(held, part, flags | os.O_DIRECTORY)
-        descriptor = _step(os.dup(held), name, flags | os.O_NONBLOCK)
-    except (OSError, ValueError) as error:
-        raise NotFoundError(f"there is no file {path!r:.200} among the artifacts") from error
-    finally:
-        os.close(held)
+    with ExitStack() as held:
+        try:
+            place = _step(held, str(root), os.O_DIRECTORY)
+            for part in directories:
+                place = _step(held, _component(part), os.O_DIRECTORY | os.O_NOFOLLOW, place)
+            descriptor = _step(held, _component(name), os.O_NONBLOCK | os.O_NOFOLLOW, place)
+            size = _size(descriptor)
+        except (OSError, ValueError) as error:
+            raise NotFoundError(f"there is no file {path!r:.200} among the artifacts") from error
+        return File(os.dup(descriptor), size)
+
+
+def _step(held: ExitStack, part: str, flags: int, place: int | None = None) -> int:
+    """Open something in the directory ``place``, for as long as ``held`` is held."""
+    descriptor = os.open(part, os.O_RDONLY | os.O_CLOEXEC | flags, dir_fd=place)
+    held.callback(os.close, descriptor)
+    return descriptor
+
+
+def _size(descriptor: int) -> int:
+    """Bytes of a regular file.  Raises ValueError for anything else."""
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
-        os.close(descriptor)
-        raise NotFoundError(f"{path!r:.200} is no file")
-    return File(descriptor, status.st_size)
+        raise ValueError("no regular file")
+    return status.st_size
 
 
-def _step(held: int, part: str, flags: int) -> int:
-    """Go one component on, and let go of the directory before."""
+def _component(part: str) -> str:
+    """A name that leads one step down.  Raises ValueError for any other."""
     if part in {"", ".", "..", "/"}:
         raise ValueError("no way out of the root")
-    return os.open(part, flags, dir_fd=held)
+    return part
 
 
 def parse_range(header: str, size: int) -> ByteRange | None:

@@ -107,14 +107,15 @@ async def events(
         yield _event("stream", _progress(context.progress), feed.place if place is None else None)
         told, failure = time.monotonic(), context.progress.failure
         while not feed.closed:
-            if not await feed.wait(here, _HEARTBEAT):
+            await feed.wait(here, _HEARTBEAT)
+            if here == feed.place:
                 yield b": nothing new\n\n"
-                continue
-            here, change = feed.behind(here)
-            if change is None:
-                yield _event("reset", {}, here)
-            elif (shown := _of(change, run_ids)) is not None:
-                yield _event("change", shown, here)
+            else:
+                here, change = feed.behind(here)
+                if change is None:
+                    yield _event("reset", {}, here)
+                elif (shown := _of(change, run_ids)) is not None:
+                    yield _event("change", shown, here)
             progress = context.progress
             if progress.failure != failure or time.monotonic() - told > _TELL_PROGRESS:
                 told, failure = time.monotonic(), progress.failure
