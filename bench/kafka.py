@@ -116,7 +116,7 @@ class Way:
     def working(self) -> Iterator[None]:
         """With a shipper and a sink that have moved some events already and wait for more."""
         shipper = (sys.executable, "-m", "runstream.shipping.process")
-        sink = (Path(sys.executable).with_name("runstream"), "sink", "--store", self.store)
+        sink = (Path(sys.executable).with_name("runstream"), "sink", "--store", self.store, "--no-http")
         quiet = {"RUNSTREAM_SHIPPER_IDLE": "600", "RUNSTREAM_LOG_LEVEL": "error"}
         with running(*shipper, **self.environment, **quiet):
             asyncio.run(_topic_exists(self.servers, self.topic))

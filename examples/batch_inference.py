@@ -161,7 +161,8 @@ def plot(results: list[Result]) -> Figure:
 def sink(stream: str, store: Path, log: Path) -> Iterator[None]:
     """A sink process while the block runs; at its end, everything that was logged is applied."""
     with log.open("ab") as errors:
-        process = subprocess.Popen([RUNSTREAM, "sink", "--stream", stream, "--store", str(store)], stderr=errors)
+        command = [RUNSTREAM, "sink", "--stream", stream, "--store", str(store), "--no-http"]
+        process = subprocess.Popen(command, stderr=errors)
     try:
         yield
         if not applied(stream, store, process):
