@@ -157,3 +157,11 @@ def test_an_artifact_cannot_be_deleted_nor_sent_in_other_ways(api: Api, run: str
         refused = api.refused("POST", f"artifacts/presigned-{what}-url", run_id=run, path="x")
         assert refused[:2] == (400, "INVALID_PARAMETER_VALUE")
     assert api.client.get("/get-artifact", params={"run_id": run, "path": "a.txt"}).content == b"text"
+
+
+def test_a_deleted_run_takes_artifacts(api: Api) -> None:
+    """As on MLflow's server: they belong to it when it is restored."""
+    run = api.run()
+    api.post("runs/delete", run_id=run)
+    api.client.put(f"{PROXY}/artifacts/0/{run}/artifacts/x", content=b"late").raise_for_status()
+    assert api.client.get("/get-artifact", params={"run_id": run, "path": "x"}).content == b"late"

@@ -11,7 +11,7 @@ from litestar import Response
 
 from runstream_schemas.events import ArtifactLogged
 from runstream_sink.http.context import HttpContext
-from runstream_sink.http.mlflow.call import Call, Endpoint, active_run, existing_run
+from runstream_sink.http.mlflow.call import Call, Endpoint, existing_run
 from runstream_sink.http.mlflow.documents import artifact_root, listed
 from runstream_sink.http.mlflow.errors import MlflowError, invalid, missing
 from runstream_sink.http.mlflow.fields import integer, text
@@ -52,7 +52,7 @@ async def _upload_small(call: Call) -> Response[Any]:
     for name, value in (("run_uuid", run_id), ("path", path)):
         if not value:
             raise invalid(f"Request must specify {name}.")
-    place = _Place((await active_run(call.context, run_id)).run_id, upload_path(path))
+    place = _Place((await existing_run(call.context, run_id)).run_id, upload_path(path))
     size = await _store(call.context, place, _limited(call.request.stream()))
     if not size:
         raise invalid("Request must specify data.")
@@ -61,7 +61,7 @@ async def _upload_small(call: Call) -> Response[Any]:
 
 async def _upload(call: Call) -> dict[str, Any]:
     run_id, path = _place(safe_path(call.path))
-    await active_run(call.context, run_id)
+    await existing_run(call.context, run_id)
     await _store(call.context, _Place(run_id, upload_path(path)), call.request.stream())
     return {}
 
