@@ -35,7 +35,12 @@ HOST = Setting(
     "127.0.0.1",
     "The address that is served. One that other machines reach needs a token, or RUNSTREAM_ALLOW_OPEN.",
 )
-PORT = Setting("port", 5600, "The port that is served. 0: a free one, see http.json beside the store's database.")
+PORT = Setting(
+    "port",
+    5600,
+    "The port that is served. 0, or the default where it is taken: a free one, see http.json beside the store's "
+    "database.",
+)
 ALLOWED_HOSTS = Setting(
     "allowed_hosts",
     "",
@@ -76,6 +81,8 @@ class HttpOptions(NamedTuple):
     allow_open: bool
     allowed_hosts: tuple[str, ...]
     """In lower case."""
+    may_move: bool = False
+    """Whether another port will do, since nobody has named this one."""
 
     def __repr__(self) -> str:
         return f"HttpOptions({self.host!r}, {self.port}, token={'set' if self.token else 'none'})"
@@ -141,7 +148,8 @@ def _http(host: str | None, port: int | None, allow_open: str | None) -> HttpOpt
     if number >= 1 << 16:
         raise InvalidInputError(f"the port is {number}; it must be below 65536")
     names = tuple(name.strip().lower() for name in ALLOWED_HOSTS.get().split(",") if name.strip())
-    return HttpOptions(address, number, TOKEN.get(), ALLOW_OPEN.get(allow_open) == "yes", names)
+    may_move = PORT.resolve(port).origin == "default"
+    return HttpOptions(address, number, TOKEN.get(), ALLOW_OPEN.get(allow_open) == "yes", names, may_move)
 
 
 def _artifact_directory(artifacts: str, location: StoreLocation) -> Path:

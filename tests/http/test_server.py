@@ -40,6 +40,15 @@ def test_a_port_in_use_is_named_with_what_to_do() -> None:
             bind(_options(port=port))
 
 
+def test_a_usual_port_that_is_taken_keeps_no_sink_from_its_work() -> None:
+    """Two sinks on one machine, of which nobody named the port, both serve."""
+    with bind(_options()) as held:
+        held.listen()
+        port = held.getsockname()[1]
+        with bind(_options(port=port)._replace(may_move=True)) as other:
+            assert other.getsockname()[1] not in {0, port}
+
+
 @pytest.mark.parametrize(
     ("host", "kind", "text"),
     [

@@ -44,7 +44,9 @@ def sink(
     ] = None,
     port: Annotated[
         int | None,
-        typer.Option("--port", metavar="PORT", help="Its port; 0: a free one.  Default: RUNSTREAM_PORT, or 5600"),
+        typer.Option(
+            "--port", metavar="PORT", help="Its port; 0: a free one.  Default: RUNSTREAM_PORT, or 5600 if it is free"
+        ),
     ] = None,
     no_http: Annotated[bool, typer.Option("--no-http", help="Serve nothing.")] = False,
     allow_open: Annotated[

@@ -55,7 +55,10 @@ def address_file(location: StoreLocation) -> Path:
 
 
 def bind(options: HttpOptions) -> socket.socket:
-    """A socket at the address; blocking.  Raises `InvalidInputError` or `EnvironmentUnavailableError`."""
+    """A socket at the address, or at a free port where that will do; blocking.
+
+    Raises `InvalidInputError` or `EnvironmentUnavailableError`.
+    """
     try:
         found = socket.getaddrinfo(options.host or None, options.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError) as error:
@@ -67,6 +70,9 @@ def bind(options: HttpOptions) -> socket.socket:
         listening.bind(address)
     except OSError as error:
         listening.close()
+        if error.errno == errno.EADDRINUSE and options.may_move:
+            _log.warning("the usual port is taken, by another sink perhaps; serving at a free one", port=options.port)
+            return bind(options._replace(port=0, may_move=False))
         raise EnvironmentUnavailableError(_cannot_bind(options, error)) from error
     return listening
 
