@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runstream_schemas.errors import EnvironmentUnavailableError
+from runstream_schemas.errors import CorruptDataError, EnvironmentUnavailableError
 from runstream_sink.store.connection import connect
 
 
@@ -41,3 +41,13 @@ def test_a_connection_that_is_cancelled_needs_the_event_loop_no_more(tmp_path: P
     for _ in range(100):
         go_on.clear()
         asyncio.run(give_up())
+
+
+async def test_a_schema_that_is_no_text_is_damage(tmp_path: Path) -> None:
+    """SQLite repeats it in its complaint, which Python then cannot decode."""
+
+    def prepare(_: sqlite3.Connection) -> None:
+        b"\xff".decode()
+
+    with pytest.raises(CorruptDataError, match="the store mine is damaged"):
+        await connect(tmp_path / "new.db", "mine", prepare, mode="rwc")

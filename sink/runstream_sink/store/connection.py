@@ -94,6 +94,8 @@ async def connect(path: Path, name: str, prepare: Callable[[sqlite3.Connection],
             connection.close()
         if isinstance(error, sqlite3.Error):
             raise _translated(error, name) from error
+        if isinstance(error, UnicodeDecodeError):  # what SQLite says of a damaged schema
+            raise CorruptDataError(f"the store {name} is damaged: {error}; replay into a new one") from error
         raise
     return database
 
