@@ -1,5 +1,7 @@
 """MLflow's own tracking server on SQLite, to compare with."""
 
+import contextlib
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,12 +46,12 @@ def mlflow_server(directory: Path) -> Iterator[str]:
 
 
 def _wait_for(server: Server, url: str) -> None:
-    """Until it answers."""
-    with httpx.Client(transport=httpx.HTTPTransport(retries=0), timeout=_PATIENCE) as client:
-        while server.running:
-            try:
+    """Until it answers; AssertionError if it ends or never does."""
+    until = time.monotonic() + _PATIENCE
+    with httpx.Client(timeout=_PATIENCE) as client:
+        while server.running and time.monotonic() < until:
+            with contextlib.suppress(httpx.TransportError):
                 if client.get(f"{url}/api/2.0/mlflow/experiments/search?max_results=1").is_success:
                     return
-            except httpx.TransportError:
-                continue
-    raise AssertionError(f"the server has ended: {server.tail()}")
+            time.sleep(0.05)  # nobody tells when another program listens
+    raise AssertionError(f"MLflow's server does not answer: {server.tail()}")
