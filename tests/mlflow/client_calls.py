@@ -194,7 +194,7 @@ def searches(record: Recorder, client: Any, experiment: str) -> None:
         "params.model LIKE '%8b%' AND tags.even != 'True'",
         "params.model IS NULL",
         "attributes.status = 'FAILED'",
-        "status != 'FAILED' and run_name LIKE 's%'",
+        "status != 'FAILED' and run_name LIKE 's_'",
         "start_time > 12 and end_time <= 106",
         "tags.`mlflow.runName` = 's3'",
         "dataset.name = 'nobody'",
