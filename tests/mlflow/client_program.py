@@ -130,12 +130,12 @@ def fluent(record: Recorder, work: Path) -> None:
     record("parent", lambda: without_source(mlflow.get_run(parent.info.run_id)))
     record(
         "children",
-        lambda: [
+        lambda: sorted(
             run.info.run_name
             for run in mlflow.search_runs(
                 [made.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'", output_format="list"
             )
-        ],
+        ),
     )
     record("load_table", lambda: mlflow.load_table("f.json"))
     record("resumed", lambda: resumed(parent.info.run_id))
