@@ -69,7 +69,10 @@ def free(queue: Path, max_age: float, max_bytes: int, now: float | None = None, 
     emptied = left_empty | {segment.journal for segment in freed}
     removed = sum(_remove_if_empty(queue, name, consumers, note=note_removed) for name in sorted(emptied))
     _remove_unborn(journals, now - _STAGING_GRACE)
-    staged, staged_bytes = _free_staged(queue / "staging", _oldest(journals, now) - _STAGING_GRACE)
+    superfluous = _superfluous(queue / "staging", _oldest(journals, now) - _STAGING_GRACE)
+    if superfluous:
+        _make_durable(journals)
+    staged, staged_bytes = _free_staged(superfluous)
     return Freed(len(freed), removed, staged, freed_bytes + staged_bytes)
 
 
@@ -159,12 +162,30 @@ def _remove_unborn(journals: Path, before: float) -> None:
                 shutil.rmtree(path, ignore_errors=True)
 
 
-def _free_staged(staging: Path, before: float) -> tuple[int, int]:
-    count, size = 0, 0
-    for path in staging.glob("*/*") if staging.is_dir() else ():  # what killed processes left in tmp/ as well
+def _superfluous(staging: Path, before: float) -> list[Path]:
+    """Staged bytes, and what killed processes left in tmp/, that nobody has touched since."""
+    found = []
+    for path in staging.glob("*/*") if staging.is_dir() else ():
         with contextlib.suppress(FileNotFoundError):
-            status = path.stat()
-            if status.st_mtime < before:
-                path.unlink()
-                count, size = count + 1, size + status.st_size
+            if path.stat().st_mtime < before:
+                found.append(path)
+    return found
+
+
+def _make_durable(journals: Path) -> None:
+    """No segment that is gone comes back after a power cut, without the bytes that it names."""
+    for journal in map(journals.joinpath, journal_names(journals)):
+        with contextlib.suppress(FileNotFoundError):
+            sync_directory(journal)
+    if journals.is_dir():
+        sync_directory(journals)
+
+
+def _free_staged(superfluous: list[Path]) -> tuple[int, int]:
+    count, size = 0, 0
+    for path in superfluous:
+        with contextlib.suppress(FileNotFoundError):
+            freed = path.stat().st_size
+            path.unlink()
+            count, size = count + 1, size + freed
     return count, size

@@ -59,7 +59,7 @@ class KafkaWorld(World):
 
     def sink(self, name: str) -> Sink:
         """See `World.sink`."""
-        return Sink(name, self.root / name, self.runtime, Feed(_STREAM, self._source, self.topic.retained))
+        return Sink(name, self.root / name, self.runtime.time, Feed(_STREAM, self._source, self.topic.retained))
 
     def _source(self, options: Options) -> Source:
         """A source of the topic; some end where the topic does."""

@@ -1,12 +1,13 @@
 """A simulated sink: the real store, source and consumer, opened and closed by hand, or torn away."""
 
+import asyncio
 import contextlib
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from runstream_schemas.reader import JournalReader, journal_names
 from runstream_sink.config import Options, resolve
@@ -15,9 +16,11 @@ from runstream_sink.queue_source import QueueSource
 from runstream_sink.service import open_consumer
 from runstream_sink.source import Source
 from support.journals import Killed, read_all
-from support.simulation_runtime import Runtime
+from support.simulation_runtime import VirtualTime, new_loop
 
 __all__ = ["Feed", "Sink", "source_of_queue"]
+
+T = TypeVar("T")
 
 
 class Feed(NamedTuple):
@@ -32,7 +35,7 @@ class Feed(NamedTuple):
 class Sink:
     """One store, and the sink that is open on it, if there is one."""
 
-    def __init__(self, name: str, directory: Path, runtime: Runtime, feed: Feed) -> None:
+    def __init__(self, name: str, directory: Path, time: VirtualTime, feed: Feed) -> None:
         self.name = name
         self.late = False
         """Segments were freed before this store registered."""
@@ -40,7 +43,8 @@ class Sink:
         self.offered: set[tuple[str, int]] | None = None
         """What the stream held when the store registered: producer and seq."""
         self._feed = feed
-        self._runtime = runtime
+        self._time = time
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._consumer: Consumer | None = None
         self._context: AbstractAsyncContextManager[Any] | None = None
 
@@ -53,7 +57,9 @@ class Sink:
         """Open the store."""
         offered = self._feed.held()
         context = open_consumer(self.options, self._feed.connect(self.options))
-        self._consumer, _ = self._runtime.run(context.__aenter__())
+        self._close_loop()
+        self._loop = new_loop(self._time)
+        self._consumer, _ = self._run(context.__aenter__())
         self._context = context
         if self.offered is None:
             self.offered = offered
@@ -61,13 +67,14 @@ class Sink:
     def step(self) -> bool:
         """Move one delivery."""
         assert self._consumer is not None
-        return self._runtime.run(self._consumer.step())
+        return self._run(self._consumer.step())
 
     def stop(self) -> None:
         """Close the store, if it is open."""
         context, self._context, self._consumer = self._context, None, None
         if context is not None:
-            self._runtime.run(context.__aexit__(None, None, None))
+            self._run(context.__aexit__(None, None, None))
+            self._close_loop()
 
     def die(self) -> None:
         """End as a killed process does: all that it held is let go of.  What that does to files does not count."""
@@ -77,6 +84,17 @@ class Sink:
             with contextlib.suppress(FileNotFoundError):
                 if descriptor.readlink() == self.options.store.lock:
                     os.close(int(descriptor.name))
+        self._close_loop()
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine to its end, on a loop of the process's own: nobody else's work goes on meanwhile."""
+        assert self._loop is not None
+        return self._loop.run_until_complete(work)
+
+    def _close_loop(self) -> None:
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.close()
 
     def known(self) -> dict[str, set[int]]:
         """By producer, the events that the store has seen.  A store that was there is there."""

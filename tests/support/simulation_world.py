@@ -144,7 +144,7 @@ class World(Programs):
 
     def sink(self, name: str) -> Sink:
         """A sink of the stream, with a store of its own that is still to be made."""
-        return Sink(name, self.root / name, self.runtime, source_of_queue(self.queue))
+        return Sink(name, self.root / name, self.runtime.time, source_of_queue(self.queue))
 
     # What sinks do
 

@@ -195,6 +195,21 @@ def test_a_segment_that_does_not_say_when_it_was_made_keeps_all_staged_bytes(tmp
     assert staged.exists()
 
 
+def test_no_segment_can_come_back_after_a_power_cut_without_the_bytes_that_it_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its removal is on the disk before they go."""
+    journal, dead = filled(tmp_path), filled(tmp_path)
+    dead.close()
+    for one in (journal, dead):
+        acknowledge(tmp_path, one, APPLIED_ENTIRELY)
+    path = stage(tmp_path, "abc", NOW - DAY)
+    synced = {}
+    monkeypatch.setattr(retention, "sync_directory", lambda place: synced.update({place: path.exists()}))
+    assert free(tmp_path, 0.0, 0, NOW, note_removed=False).staged == 1
+    assert synced == {tmp_path / "journals": True, journal_path(tmp_path, journal): True}
+
+
 def test_without_any_segment_staged_bytes_are_kept_for_an_hour(tmp_path: Path) -> None:
     """The event that names them may be on its way."""
     (tmp_path / "consumers" / "store").mkdir(parents=True)
