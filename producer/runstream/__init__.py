@@ -6,9 +6,10 @@ process, makes experiments, runs, CSV tables and artifacts of them.
 
 from runstream.fluent import *  # noqa: F403 - the public functions, listed in fluent.__all__
 from runstream.fluent import __all__ as _functions
-from runstream.reading import load_table
+from runstream.reading import *  # noqa: F403 - likewise, listed in reading.__all__
+from runstream.reading import __all__ as _reading
 from runstream.run import Run
 
 __version__ = "0.1.0"
 
-__all__ = [*_functions, "Run", "load_table", "__version__"]  # noqa: PLE0604 - all of them are str
+__all__ = [*_functions, *_reading, "Run", "__version__"]  # noqa: PLE0604 - all of them are str

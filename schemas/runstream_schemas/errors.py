@@ -9,6 +9,7 @@ __all__ = [
     "EnvironmentUnavailableError",
     "InvalidInputError",
     "MissingPayloadError",
+    "NotFoundError",
     "ParamConflictError",
     "RunstreamError",
     "StoreInUseError",
@@ -40,6 +41,10 @@ class UnknownEventError(CorruptDataError):
 
 class UnsupportedFormatError(CorruptDataError):
     """A format version that this version cannot read."""
+
+
+class NotFoundError(RunstreamError):
+    """The store holds nothing of that name or id."""
 
 
 class MissingPayloadError(RunstreamError):

@@ -68,6 +68,7 @@ def bind(options: HttpOptions) -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
+        listening.listen()  # so that whoever connects before the server accepts waits for it
     except OSError as error:
         listening.close()
         if error.errno == errno.EADDRINUSE and options.may_move:

@@ -3,12 +3,26 @@
 from runstream_sink.query.records import Counts, DeadLetterRecord, Loss, NotFoundError, Position
 from runstream_sink.store.protocol import Row, StoreReader
 
-__all__ = ["count_dead_letters", "counts", "get_dead_letter", "list_dead_letters", "list_losses", "list_positions"]
+__all__ = [
+    "count_dead_letters",
+    "counts",
+    "get_dead_letter",
+    "is_applied",
+    "list_dead_letters",
+    "list_losses",
+    "list_positions",
+]
 
 
 async def list_positions(reader: StoreReader) -> list[Position]:
     """How far each part of each stream was applied."""
     return [Position(*row) for row in await reader.fetch("all_positions")]
+
+
+async def is_applied(reader: StoreReader, producer_id: bytes, seq: int) -> bool:
+    """Whether an event was applied, be it as a dead letter."""
+    rows = await reader.fetch("seen_at", producer_id=producer_id, seq=seq)
+    return bool(rows) and seq <= rows[0][0]
 
 
 async def counts(reader: StoreReader) -> Counts:

@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from runstream_schemas.errors import RunstreamError
+from runstream_schemas.errors import NotFoundError
 from runstream_schemas.journal_status import Loss
 from runstream_sink.tables.parts import Part
 from runstream_sink.tables.types import ColumnType
@@ -22,10 +22,6 @@ __all__ = [
     "RunPage",
     "Table",
 ]
-
-
-class NotFoundError(RunstreamError):
-    """The store holds nothing of that name or id."""
 
 
 class Experiment(Struct, frozen=True):

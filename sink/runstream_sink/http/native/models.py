@@ -12,6 +12,7 @@ from runstream_sink.query import Metric as QueryMetric
 from runstream_sink.query import Point as QueryPoint
 
 __all__ = [
+    "AppliedOut",
     "Bucket",
     "BucketQuery",
     "Buckets",
@@ -377,6 +378,12 @@ class DeadLetters(Struct, frozen=True):
 
     dead_letters: list[DeadLetter]
     cursor: int | None
+
+
+class AppliedOut(Struct, frozen=True):
+    """Whether an event was applied, be it as a dead letter."""
+
+    applied: bool
 
 
 class StoreInfo(Struct, frozen=True):

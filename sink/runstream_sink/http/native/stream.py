@@ -15,9 +15,10 @@ from litestar.response import Stream
 from runstream_sink.consumer import Progress
 from runstream_sink.http.context import Context, HttpContext
 from runstream_sink.http.feed import Change
-from runstream_sink.http.native.models import DeadLetter, DeadLetters, LimitQuery, StoreInfo
+from runstream_sink.http.native.models import AppliedOut, DeadLetter, DeadLetters, LimitQuery, StoreInfo
 from runstream_sink.http.state import StreamState, stream_state
 from runstream_sink.query import DeadLetterRecord, counts, get_dead_letter, list_dead_letters
+from runstream_sink.query.operations import is_applied
 
 __all__ = ["ROUTER", "events"]
 
@@ -72,6 +73,16 @@ async def dead_letters(
 async def dead_letter(context: Context, number: Annotated[int, PathParameter(ge=0, le=_LARGEST)]) -> DeadLetter:
     """One of them, with its bytes."""
     return _letter(await get_dead_letter(context.reader, number))
+
+
+@get("/applied")
+async def applied(
+    context: Context,
+    producer_id: Annotated[str, QueryParameter(pattern="^[0-9a-f]{32}$", description="32 hexadecimal digits.")],
+    seq: Annotated[int, QueryParameter(ge=0, le=_LARGEST)],
+) -> AppliedOut:
+    """Whether an event was applied, so that a program can wait for what it has logged itself."""
+    return AppliedOut(await is_applied(context.reader, bytes.fromhex(producer_id), seq))
 
 
 @get(
@@ -160,4 +171,6 @@ def _letter(held: DeadLetterRecord) -> DeadLetter:
     )
 
 
-ROUTER: Final = Router("/", route_handlers=[store, stream, dead_letters, dead_letter, changes], tags=["stream"])
+ROUTER: Final = Router(
+    "/", route_handlers=[store, stream, dead_letters, dead_letter, applied, changes], tags=["stream"]
+)

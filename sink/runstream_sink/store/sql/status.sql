@@ -30,6 +30,11 @@ SELECT p.producer_id, s.first, s.last
 FROM seen AS s JOIN producers AS p ON p.id = s.producer
 ORDER BY s.producer, s.first
 
+-- name: seen_at
+-- The interval that a seq of a producer may lie in.
+SELECT s.last FROM producers AS p JOIN seen AS s ON s.producer = p.id
+WHERE p.producer_id = :producer_id AND s.first <= :seq ORDER BY s.first DESC LIMIT 1
+
 -- name: dead_letters_page
 SELECT d.id, p.producer_id, d.seq, d.emit_ts, d.reason, d.detail, length(d.raw), d.at, d.retried
 FROM dead_letters AS d JOIN producers AS p ON p.id = d.producer
