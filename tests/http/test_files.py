@@ -9,6 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
+from runstream_schemas.errors import CorruptDataError
+from runstream_sink.http.files import _read, open_below
+from runstream_sink.http.native import artifacts
 from support.http_sink import HttpSink, http_sink
 
 RUN = "0194fdc2fa2f7fcc841d6e9e2f1e0a3b"
@@ -166,3 +169,48 @@ async def test_a_damaged_file_is_said_to_be(sink: HttpSink) -> None:
     (sink.options.artifacts / RUN / "a.txt").write_bytes(b"who")
     answer = await sink.client.get(at)
     assert (answer.status_code, answer.json()["code"]) == (500, "damaged")
+
+
+async def test_a_file_that_is_replaced_while_it_is_asked_for_is_the_new_one(
+    sink: HttpSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database was read before, and the file after it."""
+    at, api = f"/api/v1/runs/{RUN}/artifacts/a.txt", sink.client
+    await _ok(api.put(at, content=b"old"))
+    stale = await artifacts.find_artifact(sink.context, RUN, "a.txt")
+    await _ok(api.put(at, content=b"newer"))
+    find, answers = artifacts.find_artifact, [stale]
+
+    async def late(context: Any, run_id: str, path: str) -> Any:
+        return answers.pop() if answers else await find(context, run_id, path)
+
+    monkeypatch.setattr(artifacts, "find_artifact", late)
+    assert (await api.get(at)).content == b"newer"
+
+
+async def test_who_was_faster_with_a_file_is_found_after_applying(
+    sink: HttpSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another file at the same path, logged at the same time, may win."""
+    at, api = f"/api/v1/runs/{RUN}/artifacts/a.txt", sink.client
+    await _ok(api.put(at, content=b"winner"))
+    held = await artifacts.find_artifact(sink.context, RUN, "a.txt")
+
+    async def winner(*_: object) -> Any:
+        return held
+
+    monkeypatch.setattr(artifacts, "find_artifact", winner)
+    await _refused(api.put(at, content=b"loser"), 409, "at the same time")
+
+
+async def test_an_upload_has_a_limit(sink: HttpSink, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes that come without their number told are counted."""
+    monkeypatch.setattr(artifacts, "UPLOAD_LIMIT", 10)
+    await _refused(sink.client.put(f"/api/v1/runs/{RUN}/artifacts/a", content=b"x" * 11), 413, "at most 10 bytes")
+
+
+async def test_a_file_that_becomes_shorter_while_it_is_sent_breaks_off(tmp_path: Path) -> None:
+    """Rather than to end as if it were whole."""
+    (tmp_path / "f").write_bytes(b"x" * 5)
+    with pytest.raises(CorruptDataError):
+        assert [piece async for piece in _read(open_below(tmp_path, "f"), 0, 9)] == [b"x" * 5]

@@ -160,6 +160,26 @@ async def test_all_kinds_are_logged_at_once_and_read_back(sink: HttpSink) -> Non
     ]
 
 
+async def test_what_cannot_be_logged_is_refused_whole(sink: HttpSink) -> None:
+    """Nothing of a request with one mistake in it is logged; one that holds nothing is fine."""
+    at, api = f"/api/v1/runs/{RUN}", sink.client
+    assert await _ok(api.post(f"{at}/log", json={})) == {"params": 0, "metrics": 0, "tags": 0, "rows": 0}
+    good = {"tags": {"never": "set"}}
+    for bad, text in (
+        ({"rows": [{"table": "t", "rows": [{}]}]}, "at least one column"),
+        ({"rows": [{"table": "../t", "rows": [{"a": 1}]}]}, "'..'"),
+        ({"params": {"\x01": "x"}}, "key"),
+        ({"metrics": [{"key": "\x01", "value": 1}]}, "key"),
+        ({"metrics": [{"key": "m", "value": "much"}]}, "value"),
+        ({"metrics": [{"key": "m", "value": 1, "step": 1 << 63}]}, "step"),
+        ({"metrics": [{"key": "m", "value": None}]}, "value"),
+    ):
+        await _refused(api.post(f"{at}/log", json={**good, **bad}), 400, text)
+    assert (await _ok(api.get(at)))["tags"] == {"a": "b"}
+    assert (await _ok(api.patch(at, json={})))["status"] == "RUNNING"
+    await _refused(api.patch(at, json={"status": "SLEEPING"}), 400, "status")
+
+
 async def test_a_param_is_not_changed(sink: HttpSink) -> None:
     """Neither where it is there before, nor where a program is faster; the same value again is welcome."""
     at, api = f"/api/v1/runs/{RUN}/log", sink.client

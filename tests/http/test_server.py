@@ -193,6 +193,7 @@ async def test_changes_are_told_as_they_are_applied(tmp_path: Path) -> None:
             assert (await _next(again.aiter_lines(), "change"))[1]["events"] == 2
         async with sink.client.stream("GET", "/api/v1/changes", params={"since": "elsewhere-7"}) as again:
             assert (await _next(again.aiter_lines(), "reset"))[1] == {}
+        await until(lambda: not sink.context.changes._watchers)
 
 
 async def _next(lines: AsyncIterator[str], name: str) -> tuple[str, Any]:

@@ -10,12 +10,14 @@ from typing import Any, NamedTuple
 
 import httpx
 
+from runstream_schemas.streams import KafkaStream
 from runstream_sink.config import HttpOptions, Options, resolve
 from runstream_sink.consumer import Consumer
 from runstream_sink.http.context import HttpContext
 from runstream_sink.http.server import HttpServer, serving
 from runstream_sink.queue_source import QueueSource
-from runstream_sink.service import open_consumer
+from runstream_sink.service import kafka_source, open_consumer
+from runstream_sink.source import Source
 
 __all__ = ["HttpSink", "http_sink", "http_sink_apart"]
 
@@ -32,12 +34,20 @@ class HttpSink(NamedTuple):
 
 
 @asynccontextmanager
-async def http_sink(root: Path, **http: Any) -> AsyncIterator[HttpSink]:
-    """A sink of the queue ``root/queue`` and the store ``root/store``; ``http`` are fields of `HttpOptions`."""
-    options = resolve(stream=f"queue:{root / 'queue'}", store=str(root / "store"), http=False)
+async def http_sink(root: Path, stream: str | None = None, **http: Any) -> AsyncIterator[HttpSink]:
+    """A sink of the queue ``root/queue``, or another stream, and the store ``root/store``.
+
+    ``http`` are fields of `HttpOptions`.
+    """
+    options = resolve(stream=stream or f"queue:{root / 'queue'}", store=str(root / "store"), http=False)
     fields = {"host": "127.0.0.1", "port": 0, "token": "", "allow_open": False, "allowed_hosts": (), **http}
     stop = asyncio.Event()
-    async with open_consumer(options, QueueSource(options.queue)) as (consumer, _):
+    source: Source
+    if isinstance(options.stream, KafkaStream):
+        source = kafka_source(options, options.stream)
+    else:
+        source = QueueSource(options.queue)
+    async with open_consumer(options, source) as (consumer, _):
         running = asyncio.create_task(consumer.run(once=False, stop=stop))
         try:
             async with (

@@ -10,7 +10,7 @@ from litestar import Request, Response, Router, get, put
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, FromQuery, HeaderParameter, QueryParameter
 
-from runstream_schemas.errors import InvalidInputError
+from runstream_schemas.errors import CorruptDataError, InvalidInputError
 from runstream_schemas.events import ArtifactLogged
 from runstream_schemas.names import check_path
 from runstream_sink.http import actions
@@ -48,17 +48,17 @@ async def download(
     as_file: Annotated[bool, QueryParameter(name="download", description="For a browser to save.")] = False,
 ) -> Response[Any]:
     """A file.  Takes Range, If-Range and If-None-Match; the ETag is its SHA-256."""
-    for again in (True, False):
-        held = await find_artifact(context, run_id, str(path).lstrip("/"))
+    held = await find_artifact(context, run_id, str(path).lstrip("/"))
+    while True:
         headers = headers_of(held.path, held.media_type, download=as_file)
         try:
             return await respond(
                 request, context.options.artifacts, f"{run_id}/{held.file}", held.sha256, held.size, headers
             )
-        except Exception:
-            if not again or await find_artifact(context, run_id, held.path) == held:
-                raise  # it was not replaced just now
-    raise NotFoundError(f"the artifact {path!r:.200} is replaced again and again")
+        except (NotFoundError, CorruptDataError):
+            before, held = held, await find_artifact(context, run_id, held.path)
+            if held == before:  # else it was replaced just now
+                raise
 
 
 @put("/{path:path}", request_max_body_size=UPLOAD_LIMIT)
