@@ -203,16 +203,18 @@ async def log(
     for key in params:
         check_key(key, "param")
     _check_tags(tags)
+    events: list[Event] = [*others]
+    if tags:
+        events.insert(0, TagsSet(run_id, dict(tags)))
+    if not params:  # nothing to win or lose: requests for one run share a commit
+        await active_run(context, run_id)
+        await context.writer.submit(events)
+        return
+    events.insert(0, ParamsLogged(run_id, dict(params)))
     async with context.writer.locked(("run", run_id)):
         _check_params(await active_run(context, run_id), params)
-        events: list[Event] = [*others]
-        if tags:
-            events.insert(0, TagsSet(run_id, dict(tags)))
-        if params:
-            events.insert(0, ParamsLogged(run_id, dict(params)))
         await context.writer.submit(events)
-        if params:
-            _check_params(await get_run(context.reader, run_id), params)
+        _check_params(await get_run(context.reader, run_id), params)
 
 
 async def delete_tag(context: HttpContext, run_id: str, key: str) -> Run:
