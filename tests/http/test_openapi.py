@@ -91,6 +91,9 @@ def test_the_document_is_whole(document: dict[str, Any]) -> None:
     for operation in operations(document):
         assert operation.described.get("summary"), operation
         assert operation.described.get("description"), operation
+        for status, answer in operation.described["responses"].items():
+            problem = int(status) >= 400
+            assert (list(answer["content"]) == ["application/problem+json"]) == problem, (operation, status)
     schemas = document["components"]["schemas"]
     for name, schema in schemas.items():
         Draft202012Validator.check_schema(schema)

@@ -6,7 +6,7 @@ from binascii import Error as Base64Error
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final
 
-from litestar import Request, Response, Router, get, put
+from litestar import Request, Response, Router
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, FromQuery, HeaderParameter, QueryParameter
 
@@ -17,6 +17,7 @@ from runstream_sink.http import actions
 from runstream_sink.http.context import Context, HttpContext
 from runstream_sink.http.files import headers_of, respond
 from runstream_sink.http.native.models import StoredArtifact, StoredArtifacts
+from runstream_sink.http.native.routes import READING, get, put
 from runstream_sink.http.problems import ConflictError, TooLargeError
 from runstream_sink.query import Artifact, NotFoundError, get_run, list_artifacts
 
@@ -28,7 +29,9 @@ _HEX: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 @get("/")
-async def of_run(context: Context, run_id: FromPath[str], path: FromQuery[str | None] = None) -> StoredArtifacts:
+async def list_artifacts_of_run(
+    context: Context, run_id: FromPath[str], path: FromQuery[str | None] = None
+) -> StoredArtifacts:
     """The artifacts of a run, or those in one directory of it, however deep."""
     await get_run(context.reader, run_id)
     inside = f"{path.strip('/')}/" if path and path.strip("/") else ""
@@ -38,9 +41,9 @@ async def of_run(context: Context, run_id: FromPath[str], path: FromQuery[str | 
 
 @get(
     "/{path:path}",
-    responses={200: ResponseSpec(bytes, description="The file", media_type="application/octet-stream")},
+    responses={**READING, 200: ResponseSpec(bytes, description="The file", media_type="application/octet-stream")},
 )
-async def download(
+async def download_artifact(
     context: Context,
     request: Request[Any, Any, Any],
     run_id: FromPath[str],
@@ -62,7 +65,7 @@ async def download(
 
 
 @put("/{path:path}", request_max_body_size=UPLOAD_LIMIT)
-async def put_artifact(
+async def upload_artifact(
     context: Context,
     request: Request[Any, Any, Any],
     run_id: FromPath[str],
@@ -149,5 +152,7 @@ def _stored(held: Artifact) -> StoredArtifact:
 
 
 ROUTER: Final = Router(
-    "/runs/{run_id:str}/artifacts", route_handlers=[of_run, download, put_artifact], tags=["artifacts"]
+    "/runs/{run_id:str}/artifacts",
+    route_handlers=[list_artifacts_of_run, download_artifact, upload_artifact],
+    tags=["artifacts"],
 )

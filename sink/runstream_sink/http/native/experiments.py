@@ -2,7 +2,7 @@
 
 from typing import Annotated, Final
 
-from litestar import Router, delete, get, patch, post
+from litestar import Router
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from msgspec import UnsetType
 
@@ -16,6 +16,7 @@ from runstream_sink.http.native.models import (
     LimitQuery,
     NewExperiment,
 )
+from runstream_sink.http.native.routes import delete, get, patch, post
 from runstream_sink.query import Experiment, get_experiment, get_experiment_by_name, search_experiments
 
 __all__ = ["ROUTER"]
@@ -38,31 +39,33 @@ async def list_experiments(
 
 
 @post("/search", status_code=200)
-async def search(context: Context, data: JSONBody[ExperimentSearch]) -> ExperimentPage:
+async def find_experiments(context: Context, data: JSONBody[ExperimentSearch]) -> ExperimentPage:
     """The same, for filters that are too long for an address."""
     return await _search(context, data)
 
 
 @post("/")
-async def create(context: Context, data: JSONBody[NewExperiment]) -> Experiment:
+async def create_experiment(context: Context, data: JSONBody[NewExperiment]) -> Experiment:
     """Make an experiment.  409 if the name is taken."""
     return await actions.create_experiment(context, data.name, data.tags)
 
 
 @get("/by-name")
-async def by_name(context: Context, name: FromQuery[str]) -> Experiment:
+async def find_experiment_by_name(context: Context, name: FromQuery[str]) -> Experiment:
     """The experiment of that name; of several the one whose id is computed from the name, else the least."""
     return await get_experiment_by_name(context.reader, name)
 
 
 @get("/{experiment_id:str}")
-async def one(context: Context, experiment_id: FromPath[str]) -> Experiment:
+async def show_experiment(context: Context, experiment_id: FromPath[str]) -> Experiment:
     """One experiment."""
     return await get_experiment(context.reader, experiment_id)
 
 
 @patch("/{experiment_id:str}")
-async def change(context: Context, experiment_id: FromPath[str], data: JSONBody[ExperimentChange]) -> Experiment:
+async def change_experiment(
+    context: Context, experiment_id: FromPath[str], data: JSONBody[ExperimentChange]
+) -> Experiment:
     """Rename it, set tags, or both."""
     if not isinstance(data.name, UnsetType):
         await actions.rename_experiment(context, experiment_id, data.name)
@@ -71,19 +74,19 @@ async def change(context: Context, experiment_id: FromPath[str], data: JSONBody[
 
 
 @delete("/{experiment_id:str}/tags", status_code=200)
-async def delete_tag(context: Context, experiment_id: FromPath[str], key: FromQuery[str]) -> Experiment:
+async def delete_experiment_tag(context: Context, experiment_id: FromPath[str], key: FromQuery[str]) -> Experiment:
     """Remove a tag."""
     return await actions.delete_experiment_tag(context, experiment_id, key)
 
 
 @delete("/{experiment_id:str}", status_code=200)
-async def remove(context: Context, experiment_id: FromPath[str]) -> Experiment:
+async def delete_experiment(context: Context, experiment_id: FromPath[str]) -> Experiment:
     """Mark it and its runs as deleted."""
     return await actions.change_experiment(context, experiment_id, deleted=True)
 
 
 @post("/{experiment_id:str}/restore", status_code=200)
-async def restore(context: Context, experiment_id: FromPath[str]) -> Experiment:
+async def restore_experiment(context: Context, experiment_id: FromPath[str]) -> Experiment:
     """Make it and its runs active again."""
     return await actions.change_experiment(context, experiment_id, deleted=False)
 
@@ -97,6 +100,16 @@ async def _search(context: HttpContext, wanted: ExperimentSearch) -> ExperimentP
 
 ROUTER: Final = Router(
     "/experiments",
-    route_handlers=[list_experiments, search, create, by_name, one, change, delete_tag, remove, restore],
+    route_handlers=[
+        list_experiments,
+        find_experiments,
+        create_experiment,
+        find_experiment_by_name,
+        show_experiment,
+        change_experiment,
+        delete_experiment_tag,
+        delete_experiment,
+        restore_experiment,
+    ],
     tags=["experiments"],
 )

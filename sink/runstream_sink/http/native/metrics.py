@@ -2,7 +2,7 @@
 
 from typing import Annotated, Final
 
-from litestar import Router, get, post
+from litestar import Router
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from runstream_sink.http.context import Context
@@ -17,20 +17,21 @@ from runstream_sink.http.native.models import (
     StepQuery,
     point,
 )
+from runstream_sink.http.native.routes import get, post
 from runstream_sink.query import get_run, list_metrics, metric_buckets, metric_page
 
 __all__ = ["ROUTER"]
 
 
 @get("/runs/{run_id:str}/metrics")
-async def of_run(context: Context, run_id: FromPath[str]) -> Metrics:
+async def list_metrics_of_run(context: Context, run_id: FromPath[str]) -> Metrics:
     """The metrics of a run."""
     await get_run(context.reader, run_id)
     return Metrics([Metric.of(held) for held in await list_metrics(context.reader, run_id)])
 
 
 @get("/runs/{run_id:str}/metrics/points")
-async def points(
+async def list_points(
     context: Context,
     run_id: FromPath[str],
     key: FromQuery[str],
@@ -44,7 +45,7 @@ async def points(
 
 
 @get("/runs/{run_id:str}/metrics/buckets")
-async def buckets_of_run(
+async def bucket_points_of_run(
     context: Context,
     run_id: FromPath[str],
     key: FromQuery[str],
@@ -59,10 +60,14 @@ async def buckets_of_run(
 
 
 @post("/metrics/buckets", status_code=200)
-async def buckets_of_runs(context: Context, data: JSONBody[BucketQuery]) -> Buckets:
+async def bucket_points_of_runs(context: Context, data: JSONBody[BucketQuery]) -> Buckets:
     """The same of several runs, in buckets that begin at the same steps."""
     found = await metric_buckets(context.reader, data.run_ids, data.key, data.buckets, data.start_step, data.end_step)
     return Buckets({held: [Bucket.of(bucket) for bucket in made] for held, made in found.items()})
 
 
-ROUTER: Final = Router("/", route_handlers=[of_run, points, buckets_of_run, buckets_of_runs], tags=["metrics"])
+ROUTER: Final = Router(
+    "/",
+    route_handlers=[list_metrics_of_run, list_points, bucket_points_of_run, bucket_points_of_runs],
+    tags=["metrics"],
+)

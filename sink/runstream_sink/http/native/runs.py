@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any, Final
 
-from litestar import Router, delete, get, patch, post
+from litestar import Router
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from runstream_schemas.errors import InvalidInputError
@@ -15,6 +15,7 @@ from runstream_sink.http import actions
 from runstream_sink.http.context import Context, HttpContext
 from runstream_sink.http.native import models
 from runstream_sink.http.native.models import Comparison, Logged, RunBatch, RunOut, RunPage, RunSearch
+from runstream_sink.http.native.routes import delete, get, patch, post
 from runstream_sink.query import compare_runs, get_run, search_runs
 
 __all__ = ["ROUTER", "row_events"]
@@ -40,7 +41,7 @@ async def list_runs(
 
 
 @post("/search", status_code=200)
-async def search(context: Context, data: JSONBody[RunSearch]) -> RunPage:
+async def find_runs(context: Context, data: JSONBody[RunSearch]) -> RunPage:
     """The same, for filters that are too long for an address."""
     return await _search(context, data)
 
@@ -60,7 +61,7 @@ async def compare(context: Context, data: JSONBody[models.RunIds]) -> Comparison
 
 
 @post("/")
-async def create(context: Context, data: JSONBody[models.NewRun]) -> RunOut:
+async def create_run(context: Context, data: JSONBody[models.NewRun]) -> RunOut:
     """Begin a run.  404 without such an experiment, 409 if it is deleted or the run's id is taken."""
     made = await actions.create_run(
         context,
@@ -75,20 +76,20 @@ async def create(context: Context, data: JSONBody[models.NewRun]) -> RunOut:
 
 
 @get("/{run_id:str}")
-async def one(context: Context, run_id: FromPath[str]) -> RunOut:
+async def show_run(context: Context, run_id: FromPath[str]) -> RunOut:
     """One run."""
     return models.run(await get_run(context.reader, run_id))
 
 
 @patch("/{run_id:str}")
-async def change(context: Context, run_id: FromPath[str], data: JSONBody[models.RunChange]) -> RunOut:
+async def change_run(context: Context, run_id: FromPath[str], data: JSONBody[models.RunChange]) -> RunOut:
     """Rename it, change its status, end it."""
     changed = await actions.update_run(context, run_id, name=data.name, status=data.status, end_time=data.end_time)
     return models.run(changed)
 
 
 @post("/{run_id:str}/log", status_code=200)
-async def log(context: Context, run_id: FromPath[str], data: JSONBody[RunBatch]) -> Logged:
+async def log_to_run(context: Context, run_id: FromPath[str], data: JSONBody[RunBatch]) -> Logged:
     """Log params, points of metrics, tags and rows at once.
 
     409, and nothing is logged, if a param has another value.  After a 503 it may have been logged all the same: a
@@ -103,19 +104,19 @@ async def log(context: Context, run_id: FromPath[str], data: JSONBody[RunBatch])
 
 
 @delete("/{run_id:str}/tags", status_code=200)
-async def delete_tag(context: Context, run_id: FromPath[str], key: FromQuery[str]) -> RunOut:
+async def delete_run_tag(context: Context, run_id: FromPath[str], key: FromQuery[str]) -> RunOut:
     """Remove a tag."""
     return models.run(await actions.delete_tag(context, run_id, key))
 
 
 @delete("/{run_id:str}", status_code=200)
-async def remove(context: Context, run_id: FromPath[str]) -> RunOut:
+async def delete_run(context: Context, run_id: FromPath[str]) -> RunOut:
     """Mark it as deleted."""
     return models.run(await actions.change_run(context, run_id, deleted=True))
 
 
 @post("/{run_id:str}/restore", status_code=200)
-async def restore(context: Context, run_id: FromPath[str]) -> RunOut:
+async def restore_run(context: Context, run_id: FromPath[str]) -> RunOut:
     """Make it active again."""
     return models.run(await actions.change_run(context, run_id, deleted=False))
 
@@ -178,6 +179,17 @@ def _split(run_id: str, table: str, columns: list[str], rows: Sequence[list[Any]
 
 ROUTER: Final = Router(
     "/runs",
-    route_handlers=[list_runs, search, compare, create, one, change, log, delete_tag, remove, restore],
+    route_handlers=[
+        list_runs,
+        find_runs,
+        compare,
+        create_run,
+        show_run,
+        change_run,
+        log_to_run,
+        delete_run_tag,
+        delete_run,
+        restore_run,
+    ],
     tags=["runs"],
 )

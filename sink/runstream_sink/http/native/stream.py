@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import Annotated, Any, Final
 
 import msgspec
-from litestar import Request, Router, get
+from litestar import Request, Router
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromQuery, PathParameter, QueryParameter
 from litestar.response import Stream
@@ -16,6 +16,7 @@ from runstream_sink.consumer import Progress
 from runstream_sink.http.context import Context, HttpContext
 from runstream_sink.http.feed import Change
 from runstream_sink.http.native.models import AppliedOut, DeadLetter, DeadLetters, LimitQuery, StoreInfo
+from runstream_sink.http.native.routes import READING, get
 from runstream_sink.http.state import StreamState, stream_state
 from runstream_sink.query import DeadLetterRecord, counts, get_dead_letter, list_dead_letters
 from runstream_sink.query.operations import is_applied
@@ -33,7 +34,7 @@ _Runs = Annotated[list[str] | None, QueryParameter(name="run_id", description="O
 
 
 @get("/store")
-async def store(context: Context) -> StoreInfo:
+async def show_store(context: Context) -> StoreInfo:
     """What this sink is, and how much it holds."""
     held = await counts(context.reader)
     return StoreInfo(
@@ -50,13 +51,13 @@ async def store(context: Context) -> StoreInfo:
 
 
 @get("/stream")
-async def stream(context: Context) -> StreamState:
+async def show_stream(context: Context) -> StreamState:
     """Backlog, lag, losses, dead letters and gaps, as of a second ago at most."""
     return await stream_state(context)
 
 
 @get("/dead-letters")
-async def dead_letters(
+async def page_dead_letters(
     context: Context,
     reason: FromQuery[str | None] = None,
     retried: FromQuery[bool] = False,
@@ -70,13 +71,13 @@ async def dead_letters(
 
 
 @get("/dead-letters/{number:int}")
-async def dead_letter(context: Context, number: Annotated[int, PathParameter(ge=0, le=_LARGEST)]) -> DeadLetter:
+async def show_dead_letter(context: Context, number: Annotated[int, PathParameter(ge=0, le=_LARGEST)]) -> DeadLetter:
     """One of them, with its bytes."""
     return _letter(await get_dead_letter(context.reader, number))
 
 
 @get("/applied")
-async def applied(
+async def ask_whether_applied(
     context: Context,
     producer_id: Annotated[str, QueryParameter(pattern="^[0-9a-f]{32}$", description="32 hexadecimal digits.")],
     seq: Annotated[int, QueryParameter(ge=0, le=_LARGEST)],
@@ -87,9 +88,9 @@ async def applied(
 
 @get(
     "/changes",
-    responses={200: ResponseSpec(str, description="Server-sent events", media_type="text/event-stream")},
+    responses={**READING, 200: ResponseSpec(str, description="Server-sent events", media_type="text/event-stream")},
 )
-async def changes(
+async def watch_changes(
     context: Context, request: Request[Any, Any, Any], run_ids: _Runs = None, since: FromQuery[str | None] = None
 ) -> Stream:
     """What changes, as server-sent events, as it is applied.
@@ -172,5 +173,7 @@ def _letter(held: DeadLetterRecord) -> DeadLetter:
 
 
 ROUTER: Final = Router(
-    "/", route_handlers=[store, stream, dead_letters, dead_letter, applied, changes], tags=["stream"]
+    "/",
+    route_handlers=[show_store, show_stream, page_dead_letters, show_dead_letter, ask_whether_applied, watch_changes],
+    tags=["stream"],
 )

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Final, Literal
 
-from litestar import Router, get
+from litestar import Router
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, FromQuery, QueryParameter
 from litestar.response import Stream
@@ -13,6 +13,7 @@ from runstream_sink.http.context import Context
 from runstream_sink.http.downloads import made_by
 from runstream_sink.http.files import headers_of
 from runstream_sink.http.native.models import RowPage, StoredTable, StoredTables, number
+from runstream_sink.http.native.routes import READING, get
 from runstream_sink.query import Table, get_run, get_table, list_tables, table_page
 from runstream_sink.tables.export import export_table
 from runstream_sink.tables.read import provenance_columns, read_rows
@@ -32,14 +33,14 @@ _Count = Annotated[int, QueryParameter(ge=0, le=1 << 53)]
 
 
 @get("/")
-async def of_run(context: Context, run_id: FromPath[str]) -> StoredTables:
+async def list_tables_of_run(context: Context, run_id: FromPath[str]) -> StoredTables:
     """The tables of a run."""
     await get_run(context.reader, run_id)
     return StoredTables([_stored(held) for held in await list_tables(context.reader, run_id)])
 
 
 @get("/rows")
-async def rows(
+async def list_rows(
     context: Context,
     run_id: FromPath[str],
     table: FromQuery[str],
@@ -75,9 +76,9 @@ async def rows(
 
 @get(
     "/download",
-    responses={200: ResponseSpec(bytes, description="The table", media_type="application/octet-stream")},
+    responses={**READING, 200: ResponseSpec(bytes, description="The table", media_type="application/octet-stream")},
 )
-async def download(
+async def download_table(
     context: Context,
     run_id: FromPath[str],
     table: FromQuery[str],
@@ -116,4 +117,6 @@ def _cell(value: Any) -> Any:
     return value
 
 
-ROUTER: Final = Router("/runs/{run_id:str}/tables", route_handlers=[of_run, rows, download], tags=["tables"])
+ROUTER: Final = Router(
+    "/runs/{run_id:str}/tables", route_handlers=[list_tables_of_run, list_rows, download_table], tags=["tables"]
+)
