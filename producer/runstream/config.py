@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from runstream_schemas.errors import InvalidInputError
-from runstream_schemas.settings import ARTIFACTS, JOURNAL_DIR, STORE, STREAM, Setting
+from runstream_schemas.settings import ARTIFACTS, JOURNAL_DIR, STORE, STREAM, URL, Setting
 from runstream_schemas.streams import KafkaStream, Stream, journal_directory, parse_stream
 
 __all__ = ["PRODUCER_SETTINGS", "Config", "resolve"]
@@ -68,6 +68,7 @@ PRODUCER_SETTINGS: Final = (
     EXPERIMENT,
     STORE,
     ARTIFACTS,
+    URL,
 )
 
 
@@ -93,6 +94,7 @@ class Config(NamedTuple):
     experiment: str
     store: str
     artifacts: str
+    url: str
 
 
 def resolve(
@@ -113,6 +115,7 @@ def resolve(
     experiment: str | None = None,
     store: str | None = None,
     artifacts: str | None = None,
+    url: str | None = None,
 ) -> Config:
     """Settings from arguments, environment and defaults.  Raises `InvalidInputError` naming what is wrong.
 
@@ -147,6 +150,7 @@ def resolve(
         experiment=EXPERIMENT.get(experiment),
         store=STORE.get(store),
         artifacts=_artifact_root(ARTIFACTS.get(artifacts), STORE.get(store)),
+        url=URL.get(url),
     )
 
 

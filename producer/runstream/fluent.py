@@ -81,8 +81,9 @@ def configure(**settings: Any) -> None:
     settings change, the journal that is open is closed.  Raises `InvalidInputError` naming what is wrong.
 
     ``stream``, ``journal_quota`` (bytes), ``policy`` ("drop" or "block"), ``block_timeout`` (seconds),
-    ``sync_interval`` (seconds), ``segment_size`` (bytes), ``experiment``, ``store``, ``artifacts``, and ``redact``: a
-    callable that is given each prediction or table row as a dict before it is encoded and returns the row to log.
+    ``sync_interval`` (seconds), ``segment_size`` (bytes), ``experiment``, ``store``, ``artifacts``, ``url``, and
+    ``redact``: a callable that is given each prediction or table row as a dict before it is encoded and returns the row
+    to log.
     """
     client.configure(**settings)
 

@@ -11,5 +11,5 @@ __all__ = ["current_source"]
 
 def current_source(url: str | None = None) -> Source:
     """A sink's HTTP server, at ``url`` or else where the settings say; where they say nothing, the store."""
-    address = URL.get(url)
+    address = url or client.config.url or URL.get()
     return HttpSource(address, TOKEN.get()) if address else LocalSource(client.config.store)

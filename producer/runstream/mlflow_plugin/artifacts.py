@@ -1,0 +1,75 @@
+"""Artifacts of runs for MLflow's client: logged through our staging, listed and downloaded from the sink or store.
+
+Addresses are ``runstream-artifacts:/RUN_ID/PATH``; which stream and which sink is meant, the tracking URI says.
+"""
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from mlflow.entities import FileInfo
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from mlflow.tracking import get_tracking_uri
+
+from runstream import files
+from runstream.inputs import as_local_path, join_path
+from runstream.mlflow_plugin.entities import speaking_mlflow
+from runstream.mlflow_plugin.session import session_of
+from runstream_schemas.errors import NotFoundError
+from runstream_schemas.events import RunUpdated
+from runstream_schemas.names import check_path, check_run_id
+
+__all__ = ["Artifacts"]
+
+
+class Artifacts(ArtifactRepository):  # type: ignore[misc]
+    """The artifacts of one run, or those in one of its directories."""
+
+    def __init__(self, artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None) -> None:
+        super().__init__(artifact_uri, tracking_uri, registry_uri)
+        run_id, _, self._root = urlsplit(artifact_uri).path.strip("/").partition("/")
+        with speaking_mlflow():
+            self._run_id = check_run_id(run_id)
+            self._session = session_of(tracking_uri or get_tracking_uri())
+
+    def log_artifact(self, local_file: Any, artifact_path: str | None = None) -> None:
+        """Log a file as it is now."""
+        with speaking_mlflow():
+            source = as_local_path(local_file)
+            path = check_path(join_path(self._below(artifact_path), source.name), "the artifact's path")
+            files.log_file(self._session.client, self._run_id, path, source)
+        self._session.wrote(RunUpdated(self._run_id))
+
+    def log_artifacts(self, local_dir: Any, artifact_path: str | None = None) -> None:
+        """Log all files of a directory."""
+        with speaking_mlflow():
+            below = self._below(artifact_path)
+            files.log_directory(self._session.client, self._run_id, as_local_path(local_dir), below)
+        self._session.wrote(RunUpdated(self._run_id))
+
+    def list_artifacts(self, path: str | None = None) -> list[FileInfo]:
+        """What lies directly in a directory; nothing in what is none."""
+        below = self._below(path)
+        inside = f"{below}/" if below else ""
+        found: dict[str, FileInfo] = {}
+        with speaking_mlflow():
+            try:
+                held = self._session.read(lambda source: source.list_artifacts(self._run_id))
+            except NotFoundError:
+                held = []
+        skip = len(self._root) + 1 if self._root else 0
+        for one in held:
+            if one.path.startswith(inside):
+                name, deeper, _ = one.path.removeprefix(inside).partition("/")
+                shown = f"{inside}{name}"[skip:]
+                found[shown] = FileInfo(shown, is_dir=bool(deeper), file_size=None if deeper else one.size)
+        return sorted(found.values(), key=lambda one: str(one.path))
+
+    def _download_file(self, remote_file_path: str, local_path: Any) -> None:
+        path = self._below(remote_file_path)
+        with speaking_mlflow():
+            self._session.read(lambda source: source.download(self._run_id, path or "", Path(local_path)))
+
+    def _below(self, path: str | None) -> str | None:
+        """A path in the run; None for the run's own directory."""
+        return "/".join(part for part in (self._root, (path or "").strip("/")) if part) or None

@@ -1,0 +1,130 @@
+"""MLflow's own client on our stream: what it logs arrives, and what it reads is what it logged just before."""
+
+import json
+import os
+import subprocess
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.http_sink import http_sink_apart
+from support.mlflow import mlflow_python
+from support.pipeline import Pipeline
+
+pytestmark = pytest.mark.server
+
+PROGRAM = Path(__file__).parent / "plugin_program.py"
+MEASURED = """
+import contextlib, runpy, sys
+sys.path.append(sys.argv[1])
+with contextlib.suppress(ImportError):
+    import coverage
+    coverage.process_startup()
+sys.path.remove(sys.argv[1])
+del sys.argv[0], sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""Runs a program so that its lines count: its interpreter has no coverage, that of the tests has."""
+SEEN = {
+    "while running": 0.5,
+    "param changed": "INVALID_PARAMETER_VALUE",
+    "fluent": {
+        "status": "FINISHED",
+        "name": "first",
+        "experiment": True,
+        "params": {"depth": "3", "model": "8b"},
+        "metrics": {"acc": "0.5", "f1": "inf", "loss": "0.01"},
+        "tags": {"kind": "x", "mlflow.note.content": "about", "mlflow.runName": "first", "gone": None},
+    },
+    "history": True,
+    "search": ["first", "inner"],
+    "nested": [True],
+    "parent": True,
+    "artifacts": [["b.json", False, 12], ["notes", True, None]],
+    "inside": [["notes/a.txt", False, 5]],
+    "of a file": [],
+    "text": "hello",
+    "folder": ["a.txt"],
+    "logged": ["more/sub/c.txt"],
+    "below": "more/sub",
+    "resumed": ["FINISHED", "renamed", 1.0, 0.9],
+    "failed": "FAILED",
+    "deleted": "deleted",
+    "found deleted": [True],
+    "restored": "active",
+    "unknown run": "RESOURCE_DOES_NOT_EXIST",
+    "bad filter": "INVALID_PARAMETER_VALUE",
+    "bad id": "INVALID_PARAMETER_VALUE",
+    "pages": [1, 1],
+    "experiment": ["another", {"team": "a", "more": "b"}, "active"],
+    "taken": "RESOURCE_ALREADY_EXISTS",
+    "no name": "INVALID_PARAMETER_VALUE",
+    "location": "INVALID_PARAMETER_VALUE",
+    "found": ["another"],
+    "new name": "other name",
+    "by name": True,
+    "by old name": None,
+    "gone": "deleted",
+    "back": "active",
+    "default": "Default",
+    "unknown experiment": "RESOURCE_DOES_NOT_EXIST",
+}
+"""What a program that reads what it has just logged must see."""
+
+
+@pytest.mark.parametrize("way", ["store", "url", "sink"])
+def test_a_program_sees_what_it_has_logged(tmp_path: Path, way: str) -> None:
+    """Whether it reads the store, the sink that RUNSTREAM_URL names, or the one that is its tracking URI."""
+    environment = {"RUNSTREAM_STORE": str(tmp_path / "store")}
+    stream = f"queue:{tmp_path / 'queue'}"
+    with http_sink_apart(tmp_path) as sink:
+        if way == "url":
+            environment = {"RUNSTREAM_URL": sink.url}
+        if way == "sink":
+            environment = {"RUNSTREAM_STREAM": stream}
+        uri = f"runstream+{sink.url}" if way == "sink" else f"runstream+{stream}"
+        assert _run(tmp_path, uri, environment) == SEEN
+
+
+def test_without_a_sink_nothing_waits_and_the_program_sees_what_it_logged(tmp_path: Path) -> None:
+    """A sink that comes later finds everything; other reads say that there is none."""
+    pipe = Pipeline(tmp_path)
+    seen = _run(tmp_path, f"runstream+{pipe.stream}", pipe.environment, "alone")
+    assert seen["alone"] == ["RUNNING", {"p": "1"}, 2.0, "FINISHED"]
+    assert (seen["away"], seen["default"]) == ("TEMPORARILY_UNAVAILABLE", "Default")
+    pipe.drain()
+    run = pipe.run(seen["run"])
+    assert (run.name, run.status, run.params, run.metrics["m"].value) == ("alone", "FINISHED", {"p": "1"}, 2.0)
+    assert pipe.artifact(run.run_id, "a.txt") == b"hello"
+
+
+def test_an_address_that_is_none_is_refused(tmp_path: Path) -> None:
+    """In MLflow's words for errors."""
+    (tmp_path / "cwd").mkdir()
+    done = _call(tmp_path, "runstream+kafka://nowhere", {})
+    assert done.returncode != 0
+    assert "MlflowException" in done.stderr
+
+
+def _run(root: Path, uri: str, environment: dict[str, str], *arguments: str) -> dict[str, Any]:
+    (root / "cwd").mkdir()
+    done = _call(root, uri, environment, *arguments)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found: dict[str, Any] = json.loads((root / "seen.json").read_text())
+    return found
+
+
+def _call(root: Path, uri: str, environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    site = sysconfig.get_path("platlib")
+    command = [str(mlflow_python()), "-c", MEASURED, site, str(PROGRAM), uri, str(root / "seen.json"), *arguments]
+    return subprocess.run(
+        command,
+        env={**os.environ, **environment},
+        cwd=root / "cwd",
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
