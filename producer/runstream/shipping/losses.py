@@ -34,14 +34,18 @@ class LossJournal:
         return () if self._journal is None else (self._journal.directory.name,)
 
     def tell(self, losses: Mapping[tuple[bytes, int, str], int]) -> None:
-        """Journal what is news of these counts, by (producer_id, segment, reason).  Raises OSError."""
+        """Journal what is news of these counts, by (producer_id, segment, reason).
+
+        Raises OSError if not all of it was taken; what was is not journaled again.
+        """
         for (producer_id, segment, reason), count in losses.items():
             key = producer_id, segment, reason
             if producer_id.hex() in self.names or self._told.get(key, 0) >= count:
                 continue
-            notice = encode_event(LossNotice(producer_id.hex(), segment, reason, count))
-            if self._open().append(notice) is None:
-                self._told[key] = count
+            refusal = self._open().append(encode_event(LossNotice(producer_id.hex(), segment, reason, count)))
+            if refusal is not None:
+                raise OSError(f"the notice of dropped events is refused ({refusal}); it is told later")
+            self._told[key] = count
 
     def close(self) -> bool:
         """Sync and seal the journal, so that it can be shipped to its end; whether there was one."""

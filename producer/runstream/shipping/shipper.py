@@ -253,6 +253,7 @@ class Shipper:
 
     def _finished(self) -> bool:
         """Nothing was there to read: look after what is due, and say whether that was all."""
+        self._guarded(self._tell_losses)
         self._guarded(self._progress.write)
         self._owe(self._acknowledgements.try_again())
         self._free_if_due()
