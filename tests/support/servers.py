@@ -74,9 +74,11 @@ class Server:
         self._process.wait()
 
     def pause(self) -> None:
-        """Stop it where it is (SIGSTOP): its connections stay, and nobody answers."""
+        """Stop it where it is (SIGSTOP), all of its threads: its connections stay, and nobody answers."""
         self.paused = True
         os.kill(self.pid, signal.SIGSTOP)
+        while not all(_is_stopped(task) for task in Path(f"/proc/{self.pid}/task").iterdir()):
+            time.sleep(0.001)
 
     def resume(self) -> None:
         """Let it go on (SIGCONT); also where it was not paused."""
@@ -99,3 +101,11 @@ class Server:
             self._process.send_signal(number)
             self._process.wait(timeout)
             self.paused = False
+
+
+def _is_stopped(task: Path) -> bool:
+    """Whether a thread runs no more."""
+    try:
+        return (task / "stat").read_text().rpartition(")")[2].split()[0] in "TXZ"
+    except (FileNotFoundError, ProcessLookupError):
+        return True

@@ -211,7 +211,7 @@ class KafkaLog:
     def _begin(self) -> None:
         """Look for the topic, and see to it that changes are noticed."""
         if self.whole:
-            self._consumer.assign(self._places(range(self._count)))
+            self._assign(self._places(range(self._count)))
         else:
             self._consumer.subscribe([self._stream.topic], listener=_Rebalances(self))
         self._refreshed = -math.inf  # the first metadata that come are expected
@@ -227,8 +227,14 @@ class KafkaLog:
         """
         assigned = self._consumer.assignment()
         if not assigned.issuperset(places):
-            self._consumer.assign([*assigned.union(places)])
+            self._assign([*assigned.union(places)])
         self._reading = places
+
+    def _assign(self, places: list[Any]) -> None:
+        """Each has a position at once: aiokafka's task that looks for one fails where it finds none twice."""
+        self._consumer.assign(places)
+        for place in places:
+            self._consumer.seek(place, 0)
 
     def change(self, *, assigned: bool) -> None:
         """The group has given or taken partitions."""
