@@ -171,15 +171,13 @@ class KafkaCluster(Administration):
         return Listener(name, self._protocols[name], port, advertised)
 
     def _format(self) -> None:
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # Its first letter comes from a byte that is 0: the tool would take one that begins with "-" for an option.
+        cluster_id = base64.urlsafe_b64encode(b"\0" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
         new = [node for node in self.nodes.values() if not (self._data(node.number) / "meta.properties").exists()]
-        for _ in range(_TRIES):  # the tool has been seen to fail on a busy machine
-            processes = [(node, node.format(cluster_id, *self._format_arguments)) for node in new]
-            new = [node for node, process in processes if process.wait() != 0]
-            for node in new:
-                shutil.rmtree(self._data(node.number), ignore_errors=True)
-        if new:
-            raise RuntimeError(f"node {new[0].number} cannot be formatted:\n{new[0].tail()}")
+        processes = [(node, node.format(cluster_id, *self._format_arguments)) for node in new]
+        for node, process in processes:
+            if process.wait() != 0:
+                raise RuntimeError(f"node {node.number} cannot be formatted:\n{node.tail()}")
 
     def _data(self, number: int) -> Path:
         return self.directory / f"data{number}"
