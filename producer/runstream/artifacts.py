@@ -18,6 +18,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from runstream_schemas.directories import sync_directory
 from runstream_schemas.errors import EnvironmentUnavailableError, InvalidInputError
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ class Staging:
             temporary.replace(path)
         if self._sync:
             for directory in (path.parent, self.root, self.root.parent):
-                _sync_directory(directory)
+                sync_directory(directory)
 
 
 def walk(local_dir: Path) -> Iterator[tuple[Path, str]]:
@@ -277,11 +278,3 @@ def _write(target: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(target, view) :]
-
-
-def _sync_directory(path: Path) -> None:
-    directory = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
