@@ -1,8 +1,8 @@
 """Files that are copied in the background, and copies that wait until a test lets them go on."""
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ CONTENT = bytes(range(256)) * 8_000
 """What a large file holds."""
 
 
-@contextmanager
+@contextlib.contextmanager
 def held(monkeypatch: pytest.MonkeyPatch, *, before: bool = True) -> Iterator[threading.Event]:
     """Copies wait, before their first byte or behind their last, until the event is set; it is set at the end."""
     gate = threading.Event()
@@ -47,9 +47,13 @@ def letters(pipeline: Pipeline) -> list[tuple[str, str]]:
     return [(letter.reason, letter.detail) for letter in pipeline.ask(query.list_dead_letters)]
 
 
-def descriptors() -> int:
-    """How many files this process has open."""
-    return len(list(Path("/proc/self/fd").iterdir()))
+def descriptors(*places: Path) -> list[str]:
+    """What this process has open of these files and directories: threads open and close others meanwhile."""
+    targets = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # this listing's own is closed by now
+            targets.append(descriptor.readlink())
+    return sorted(str(target) for target in targets if any(map(target.is_relative_to, places)))
 
 
 def unfinished(pipeline: Pipeline) -> list[Path]:

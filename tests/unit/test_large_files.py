@@ -246,10 +246,10 @@ def test_a_file_whose_intent_is_dropped_is_dropped_and_counted(pipeline: Pipelin
         while runstream.stats()["dropped"]["quota"] == before:
             runstream.set_tag("t", 1)
         counted = runstream.stats()["dropped"]["quota"]
-        open_files = descriptors()
+        open_files = descriptors(file, pipeline.queue / "staging")
         runstream.log_artifact(file)
         assert runstream.stats()["dropped"]["quota"] == counted + 1
-        assert descriptors() == open_files
+        assert descriptors(file, pipeline.queue / "staging") == open_files
     assert unfinished(pipeline) == []
 
 
@@ -312,10 +312,10 @@ def test_a_staging_directory_that_takes_nothing_raises(pipeline: Pipeline, file:
     with runstream.start_run():
         runstream.log_param("p", 1)
         (pipeline.queue / "staging").write_text("in the way")
-        open_files = descriptors()
+        open_files = descriptors(file, pipeline.queue / "staging")
         with pytest.raises(EnvironmentUnavailableError):
             runstream.log_artifact(file)
-        assert descriptors() == open_files
+        assert descriptors(file, pipeline.queue / "staging") == open_files
     runstream.close()
     assert not any(isinstance(event, ev.ArtifactPending) for event in pipeline.events())
 

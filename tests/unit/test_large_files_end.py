@@ -51,7 +51,7 @@ def test_a_child_lets_go_of_what_its_parent_copies_and_waits_to_copy(
     copies: BackgroundCopies, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Their descriptors are closed; the unfinished files stay for the parent."""
-    before = descriptors()
+    before = descriptors(tmp_path)
     with held(monkeypatch):
         files = [large_file(tmp_path, name) for name in ("first", "second")]
         opened = [descriptor for file in files for descriptor in file.descriptors]
@@ -68,4 +68,4 @@ def test_a_child_lets_go_of_what_its_parent_copies_and_waits_to_copy(
         copies.stop()
         assert copies._thread is not None
         copies._thread.join(60)
-    assert descriptors() == before
+    assert descriptors(tmp_path) == before
