@@ -5,7 +5,8 @@ PYTHON ?= python3
 OTHER_PYTHONS := 3.12 3.13
 VENV := .venv
 PIP := python -m pip --disable-pip-version-check --quiet
-INSTALL := $(PIP) install --require-hashes
+# Locks are complete: pip resolves nothing, which it gets wrong for extras once there is a newer version.
+INSTALL := $(PIP) install --require-hashes --no-deps
 SELF := $(PIP) install --no-deps --no-build-isolation --editable .
 PYTEST := python -m pytest -n 2
 FAST := -m "not long and not crash and not server"
