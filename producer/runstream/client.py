@@ -79,7 +79,8 @@ class Client:
     _journal: Journal | None
     _keeper: Keeper | None
     _copies: BackgroundCopies | None
-    _counts: Counts
+    counts: Counts
+    """What its journals have taken and dropped."""
     _unopened_drops: dict[str, int]
     """Events that were dropped while there was no journal, by reason."""
 
@@ -114,6 +115,7 @@ class Client:
         if before != resolved:
             self.announced = set()
             self.close()
+            self.counts.forget_ends()
             self._vanished = ""
 
     def _adopt(self, resolved: config.Config) -> config.Config:
@@ -239,13 +241,13 @@ class Client:
             journal, self._journal = self._journal, None
         if journal is not None:
             _shut(journal, keeper)
-            self._counts.settle(journal)
+            self.counts.settle(journal)
             self._link.closed(journal)
 
     def stats(self) -> dict[str, Any]:
         """Counts since this process began: see `runstream.stats`."""
         self._notice_fork()
-        keeper, totals = self._keeper, self._counts.totals()
+        keeper, totals = self._keeper, self.counts.totals()
         return {
             "accepted": totals["accepted"],
             "synced": totals["synced"],
@@ -281,7 +283,7 @@ class Client:
         self._vanished = ""
         self._copies = None
         self.rows_left_out, self.points_left_out = Tally(), Tally()
-        self._counts = Counts()
+        self.counts = Counts()
         self._link = Link()
         self.active_runs = {}
         self.announced = set()
@@ -316,7 +318,7 @@ class Client:
             keeper = self._start_keeper(journal)
             held = self._journal
             if held is None:
-                self._counts.add(journal)
+                self.counts.add(journal)
                 self._journal, self._keeper = journal, keeper
                 self._hand_over_drops(journal)
                 self._link.opened(journal, self.config, self._arguments)

@@ -9,6 +9,7 @@ from runstream_schemas.segment import DROP_REASONS
 __all__ = ["Counts", "with_nested"]
 
 _NAMES: Final = ("accepted", "synced", "stalls")
+_ENDS_KEPT: Final = 100
 _State = tuple[dict[str, int], tuple[Journal, ...]]
 
 
@@ -19,6 +20,7 @@ class Counts:
     """
 
     def __init__(self) -> None:
+        self._ends: dict[bytes, int] = {}
         self._state: _State = (dict.fromkeys((*_NAMES, *DROP_REASONS), 0), ())
 
     def add(self, journal: Journal) -> None:
@@ -27,7 +29,19 @@ class Counts:
 
     def settle(self, journal: Journal) -> None:
         """Keep the counts of a journal that is closed, and forget the journal."""
+        self._ends = dict(list({**self._ends, **_ends(journal)}.items())[-_ENDS_KEPT:])
         self._change(lambda gone, held: (_sum(gone, journal), tuple(one for one in held if one is not journal)))
+
+    def ends(self) -> dict[bytes, int]:
+        """By producer_id, the seq of the last event of each journal that has one: the open and the newest closed."""
+        ends = self._ends.copy()
+        for journal in self._state[1]:
+            ends |= _ends(journal)
+        return ends
+
+    def forget_ends(self) -> None:
+        """Forget the closed journals: from now on events go elsewhere."""
+        self._ends = {}
 
     def totals(self) -> dict[str, int]:
         """``accepted``, ``synced``, ``stalls``, and the dropped events by reason."""
@@ -50,6 +64,10 @@ def with_nested(journal: Journal | None) -> Iterator[Journal]:
     while journal is not None:
         yield journal
         journal = journal.nested
+
+
+def _ends(journal: Journal) -> dict[bytes, int]:
+    return {one.directory.producer_id: one.accepted - 1 for one in with_nested(journal) if one.accepted}
 
 
 def _sum(counts: dict[str, int], journal: Journal) -> dict[str, int]:

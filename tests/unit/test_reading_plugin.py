@@ -4,12 +4,11 @@ import math
 
 import pytest
 
-from runstream.mlflow_plugin import session as module
 from runstream.mlflow_plugin.memory import Memory
 from runstream.mlflow_plugin.session import Session, session_of
 from runstream.tracking.records import ExperimentRecord, Point, RunRecord
-from runstream_schemas.errors import EnvironmentUnavailableError, InvalidInputError, NotFoundError
-from runstream_schemas.events import RunStarted, RunUpdated
+from runstream_schemas.errors import EnvironmentUnavailableError, InvalidInputError
+from runstream_schemas.events import RunStarted
 from support.pipeline import Pipeline
 
 RUN = "0194fdc2fa2f7fcc841d6e9e2f1e0a3b"
@@ -55,33 +54,18 @@ def test_what_was_not_made_here_is_not_remembered_and_the_oldest_is_forgotten() 
     assert memory.run(f"{1000:032x}") is not None
 
 
-def test_a_read_waits_until_what_was_written_is_applied(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No longer than its patience, and not again at once when that was not enough."""
+def test_a_session_reads_what_it_wrote_once_a_sink_has_applied_it(pipeline: Pipeline) -> None:
+    """Where no sink runs it does not wait."""
     session = Session(f"runstream+{pipeline.stream}")
-    monkeypatch.setattr(module, "PATIENCE", 0.05)
     assert session.settle()
-    session.emit(RunStarted(RUN, "0", 1), RunUpdated(RUN))
+    session.emit(RunStarted(RUN, "0", 1))
     with pytest.raises(EnvironmentUnavailableError, match="no store"):
         session.read(lambda source: source.get_run(RUN))
     session.client.flush()
     pipeline.drain()
     assert session.read(lambda source: source.get_run(RUN)).run_id == RUN
-    monkeypatch.setattr(module, "_RETRY", 0.0)
-    session = Session(f"runstream+{pipeline.stream}")
-    session.emit(RunStarted("f" * 32, "0", 1), RunUpdated("f" * 32))
-    with pytest.raises(NotFoundError):
-        session.read(lambda source: source.get_run("f" * 32))
-    assert not session.settle()
     session.client.close()
     pipeline.drain()
-
-
-def test_an_event_that_is_dropped_is_not_waited_for(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The journal's trouble is told where journals tell it."""
-    session = Session(f"runstream+{pipeline.stream}")
-    session.wrote(RunUpdated(RUN))
-    monkeypatch.setattr(session.client, "emit_located", lambda _: None)
-    assert not session.settle()
 
 
 def test_a_uri_has_one_session(pipeline: Pipeline) -> None:

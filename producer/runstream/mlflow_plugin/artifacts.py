@@ -16,7 +16,6 @@ from runstream.inputs import as_local_path, join_path
 from runstream.mlflow_plugin.entities import speaking_mlflow
 from runstream.mlflow_plugin.session import session_of
 from runstream_schemas.errors import NotFoundError
-from runstream_schemas.events import RunUpdated
 from runstream_schemas.names import check_path, check_run_id
 
 __all__ = ["Artifacts"]
@@ -38,14 +37,12 @@ class Artifacts(ArtifactRepository):  # type: ignore[misc]
             source = as_local_path(local_file)
             path = check_path(join_path(self._below(artifact_path), source.name), "the artifact's path")
             files.log_file(self._session.client, self._run_id, path, source)
-        self._session.wrote(RunUpdated(self._run_id))
 
     def log_artifacts(self, local_dir: Any, artifact_path: str | None = None) -> None:
         """Log all files of a directory."""
         with speaking_mlflow():
             below = self._below(artifact_path)
             files.log_directory(self._session.client, self._run_id, as_local_path(local_dir), below)
-        self._session.wrote(RunUpdated(self._run_id))
 
     def list_artifacts(self, path: str | None = None) -> list[FileInfo]:
         """What lies directly in a directory; nothing in what is none."""

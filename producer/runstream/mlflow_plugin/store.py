@@ -52,7 +52,7 @@ class TrackingStore(AbstractStore):  # type: ignore[misc]
             raise MlflowException(f"Experiment '{name}' already exists.", RESOURCE_ALREADY_EXISTS)
         experiment_id, now = experiment_id_of(name), _now()
         given = {tag.key: as_text(tag.value) for tag in tags or ()}
-        self._emit_experiment(experiment_id, ev.ExperimentCreated(experiment_id, name, now, given))
+        self._session.emit(ev.ExperimentCreated(experiment_id, name, now, given))
         self._memory.add_experiment(ExperimentRecord(experiment_id, name, now, "active", {**given}, now))
         return experiment_id
 
@@ -91,31 +91,31 @@ class TrackingStore(AbstractStore):  # type: ignore[misc]
 
     def delete_experiment(self, experiment_id: str) -> None:
         """Mark an experiment and its runs deleted."""
-        self._emit_experiment(experiment_id, ev.ExperimentDeleted(str(experiment_id)))
+        self._session.emit(ev.ExperimentDeleted(str(experiment_id)))
         self._memory.change_experiment(str(experiment_id), lifecycle="deleted")
 
     def restore_experiment(self, experiment_id: str) -> None:
         """Take a deletion back."""
-        self._emit_experiment(experiment_id, ev.ExperimentRestored(str(experiment_id)))
+        self._session.emit(ev.ExperimentRestored(str(experiment_id)))
         self._memory.change_experiment(str(experiment_id), lifecycle="active")
 
     def rename_experiment(self, experiment_id: str, new_name: str) -> None:
         """Change an experiment's name."""
-        self._emit_experiment(experiment_id, ev.ExperimentRenamed(str(experiment_id), as_text(new_name)))
+        self._session.emit(ev.ExperimentRenamed(str(experiment_id), as_text(new_name)))
         self._memory.change_experiment(str(experiment_id), name=as_text(new_name))
 
     def set_experiment_tag(self, experiment_id: str, tag: Any) -> None:
         """Set a tag of an experiment."""
         with speaking_mlflow():
             key, value = check_key(tag.key, "tag"), as_text(tag.value)
-        self._emit_experiment(experiment_id, ev.ExperimentTagsSet(str(experiment_id), {key: value}))
+        self._session.emit(ev.ExperimentTagsSet(str(experiment_id), {key: value}))
         held = self._memory.experiment(str(experiment_id))
         if held is not None:
             self._memory.change_experiment(held.experiment_id, tags={**held.tags, key: value})
 
     def delete_experiment_tag(self, experiment_id: str, key: str) -> None:
         """Remove a tag of an experiment."""
-        self._emit_experiment(experiment_id, ev.ExperimentTagDeleted(str(experiment_id), key))
+        self._session.emit(ev.ExperimentTagDeleted(str(experiment_id), key))
         held = self._memory.experiment(str(experiment_id))
         if held is not None:
             tags = {name: value for name, value in held.tags.items() if name != key}
@@ -298,10 +298,7 @@ class TrackingStore(AbstractStore):  # type: ignore[misc]
     def _emit(self, run_id: str, event: Any) -> None:
         with speaking_mlflow():
             check_run_id(run_id)
-        self._session.emit(event, ev.RunUpdated(run_id))
-
-    def _emit_experiment(self, experiment_id: str, event: Any) -> None:
-        self._session.emit(event, ev.ExperimentTagsSet(str(experiment_id), {}))
+        self._session.emit(event)
 
 
 def _now() -> int:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from runstream.tracking.records import Source
-from runstream.tracking.sources import current_source
+from runstream.tracking.sources import current_source, settled_source
 from runstream_schemas.errors import InvalidInputError, NotFoundError
 from runstream_schemas.names import check_path, check_run_id
 
@@ -27,7 +27,8 @@ def download_artifacts(
             )
         run_id, _, artifact_path = artifact_uri.removeprefix(_RUNS).lstrip("/").partition("/")
     target = Path(tempfile.mkdtemp(prefix="runstream-")) if dst_path is None else Path(dst_path)
-    return str(fetch(current_source(url), check_run_id(run_id), artifact_path or "", target))
+    source = settled_source() if url is None else current_source(url)
+    return str(fetch(source, check_run_id(run_id), artifact_path or "", target))
 
 
 def fetch(source: Source, run_id: str, path: str, target: Path) -> Path:

@@ -118,6 +118,10 @@ class HttpSource:
         """See `Source.is_applied`."""
         return self._ask(_Applied, "applied", producer_id=producer_id.hex(), seq=seq).applied
 
+    def is_fed(self) -> bool:
+        """See `Source.is_fed`: what answers is a sink."""
+        return True
+
     def _typed(self, row: dict[str, Any], columns: Mapping[str, str], run_id: str | None) -> dict[str, Any]:
         """A row with numbers that came as text, and with the values that it refers to if a run is given."""
         for column, cell in row.items():

@@ -85,3 +85,7 @@ class LocalSource:
     def is_applied(self, producer_id: bytes, seq: int) -> bool:
         """See `Source.is_applied`."""
         return bool(self._held.is_applied(producer_id, seq))
+
+    def is_fed(self) -> bool:
+        """See `Source.is_fed`."""
+        return bool(self._held.is_fed())

@@ -126,6 +126,9 @@ class Source(Protocol):
     def is_applied(self, producer_id: bytes, seq: int) -> bool:
         """Whether the sink has applied an event, be it as a dead letter."""
 
+    def is_fed(self) -> bool:
+        """Whether a sink may be applying events to it now; False where surely none is."""
+
 
 class Page(Struct, frozen=True):
     """Which page: at most ``limit`` items from behind ``cursor``."""

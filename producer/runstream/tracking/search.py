@@ -6,7 +6,7 @@ from typing import Any, Final, TypeVar
 from runstream.experiments import current_experiment
 from runstream.tracking.entities import Experiment, Metric, Run, ViewType, experiment_of, run_of
 from runstream.tracking.records import Page, Source
-from runstream.tracking.sources import current_source
+from runstream.tracking.sources import settled_source
 from runstream_schemas.errors import EnvironmentUnavailableError, InvalidInputError, NotFoundError
 
 __all__ = [
@@ -39,7 +39,7 @@ def search_runs(
     """See `runstream.search_runs`."""
     if output_format not in {"pandas", "list"}:
         raise InvalidInputError(f"output_format is {output_format!r:.80}; it must be 'pandas' or 'list'")
-    source, lifecycle = current_source(), lifecycle_of(run_view_type)
+    source, lifecycle = settled_source(), lifecycle_of(run_view_type)
     ids = None if search_all_experiments else _experiments(source, experiment_ids, experiment_names)
 
     def find(page: Page) -> tuple[list[Any], str | None]:
@@ -52,7 +52,7 @@ def search_runs(
 
 def get_run(run_id: str) -> Run:
     """See `runstream.get_run`."""
-    source = current_source()
+    source = settled_source()
     return run_of(source.get_run(run_id), source)
 
 
@@ -60,7 +60,7 @@ def search_experiments(
     view_type: int, max_results: int | None, filter_string: str, order_by: Sequence[str]
 ) -> list[Experiment]:
     """See `runstream.search_experiments`."""
-    source, lifecycle = current_source(), lifecycle_of(view_type)
+    source, lifecycle = settled_source(), lifecycle_of(view_type)
 
     def find(page: Page) -> tuple[list[Any], str | None]:
         found = source.search_experiments(filter_string, order_by, lifecycle, page)
@@ -71,20 +71,20 @@ def search_experiments(
 
 def get_experiment(experiment_id: str) -> Experiment:
     """See `runstream.get_experiment`."""
-    return experiment_of(current_source().get_experiment(experiment_id))
+    return experiment_of(settled_source().get_experiment(experiment_id))
 
 
 def get_experiment_by_name(name: str) -> Experiment | None:
     """See `runstream.get_experiment_by_name`."""
     try:
-        return experiment_of(current_source().get_experiment_by_name(name))
+        return experiment_of(settled_source().get_experiment_by_name(name))
     except NotFoundError:
         return None
 
 
 def get_metric_history(run_id: str, key: str) -> list[Metric]:
     """See `runstream.get_metric_history`."""
-    return history(current_source(), run_id, key)
+    return history(settled_source(), run_id, key)
 
 
 def history(source: Source, run_id: str, key: str) -> list[Metric]:

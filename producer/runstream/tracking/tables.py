@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from runstream.experiments import current_experiment
 from runstream.tracking.records import Page, RunRecord, Source
-from runstream.tracking.sources import current_source
+from runstream.tracking.sources import settled_source
 from runstream_schemas.errors import EnvironmentUnavailableError, InvalidInputError, NotFoundError
 from runstream_schemas.names import check_run_id, table_name
 
@@ -27,7 +27,7 @@ def load_table(
     unknown = sorted(set(extra_columns) - set(_OF_RUN))
     if unknown:
         raise InvalidInputError(f"extra column {unknown[0]!r} is no field of a run; take of {', '.join(_OF_RUN)}")
-    source, table = current_source(), table_name(artifact_file)
+    source, table = settled_source(), table_name(artifact_file)
     experiment_id = current_experiment().experiment_id
     columns: dict[str, None] = {}
     rows: list[Mapping[str, Any]] = []

@@ -22,6 +22,7 @@ from runstream_sink.query.records import (
     Run,
     RunPage,
 )
+from runstream_sink.status import sink_process
 from runstream_sink.store.protocol import StoreReader
 from runstream_sink.store.reading import open_reader
 
@@ -120,6 +121,10 @@ class StoreSource:
     def is_applied(self, producer_id: bytes, seq: int) -> bool:
         """See `operations.is_applied`."""
         return self._ask(is_applied, producer_id, seq)
+
+    def is_fed(self) -> bool:
+        """Whether a sink holds the store."""
+        return sink_process(self._location) is not None
 
     def _ask(self, question: Callable[..., Awaitable[T]], *arguments: Any) -> T:
         async def answer() -> T:
