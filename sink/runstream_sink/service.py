@@ -24,7 +24,7 @@ from runstream_sink.consumer import Consumer, Progress
 from runstream_sink.kafka.bounds import EARLIEST, LATEST, Bound
 from runstream_sink.kafka.chunks import ChunkStore
 from runstream_sink.kafka.gaps import GapReporter
-from runstream_sink.kafka.log import Log
+from runstream_sink.kafka.opening import kafka_log
 from runstream_sink.kafka.source import KafkaSource
 from runstream_sink.missing import Missing, find_missing
 from runstream_sink.queue_source import QueueSource
@@ -36,7 +36,6 @@ __all__ = [
     "Replayed",
     "StoppedError",
     "find_missing",
-    "kafka_log",
     "kafka_source",
     "link_artifacts",
     "open_consumer",
@@ -275,17 +274,6 @@ def kafka_source(
     """A topic as a source.  Raises what `kafka_log` raises."""
     log, chunks = kafka_log(stream, grouped=grouped), ChunkStore(options.staging)
     return KafkaSource(log, chunks, first=first, until=until, listener=GapReporter(options.store))
-
-
-def kafka_log(stream: KafkaStream, *, grouped: bool) -> Log:
-    """A topic by its client.  Raises `EnvironmentUnavailableError` if that is not installed."""
-    try:
-        from runstream_sink.kafka.client import KafkaLog
-    except ImportError as error:
-        raise EnvironmentUnavailableError(
-            f"the stream {stream} needs {error.name}, which is not installed; run: pip install 'runstream[kafka,sink]'"
-        ) from error
-    return KafkaLog(stream, grouped=grouped)
 
 
 @asynccontextmanager

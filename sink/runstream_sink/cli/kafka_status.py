@@ -30,8 +30,8 @@ _NO_STORE: Final[dict[str, Any]] = {
 
 async def read_kafka(options: Options, stream: KafkaStream) -> dict[str, Any]:
     """Everything that is shown, as one document."""
+    from runstream_sink.kafka.opening import kafka_log
     from runstream_sink.kafka.status import read_journals_status, read_topic_status
-    from runstream_sink.service import kafka_log
 
     log = kafka_log(stream, grouped=False)
     here = read_journals_status(_journals_of(stream))

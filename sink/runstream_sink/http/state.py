@@ -141,8 +141,8 @@ async def _extent(options: Options, reader: StoreReader) -> _Extent:
 
 
 async def _of_topic(stream: KafkaStream, reader: StoreReader) -> _Extent:
+    from runstream_sink.kafka.opening import kafka_log
     from runstream_sink.kafka.status import read_journals_status, read_topic_status
-    from runstream_sink.service import kafka_log
 
     here = await asyncio.to_thread(lambda: read_journals_status(_journals_of(stream)))
     error, lag = "", None
