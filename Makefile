@@ -11,7 +11,7 @@ SELF := $(PIP) install --no-deps --no-build-isolation --editable .
 PYTEST := python -m pytest -n 2
 FAST := -m "not long and not crash and not server"
 
-.PHONY: demo kafka test test-fast test-others test-long mutants simulate chaos lint format bench wheel lock clean
+.PHONY: demo kafka test test-fast test-others test-long mutants simulate chaos lint format bench bench-report wheel lock clean
 
 demo: $(VENV)/.demo
 	$(VENV)/bin/runstream demo
@@ -66,15 +66,14 @@ format: $(VENV)/.lint
 	$(VENV)/bin/ruff check --fix
 	$(VENV)/bin/ruff format
 
-bench: .venv-bench/.bench
+# QUICK=1 takes minutes and gives rough figures; PEERS=1 measures other loggers too; ONLY names some of the benchmarks.
+bench: .venv-bench/.bench $(if $(PEERS),.venv-bench/.peers)
 	.ci/install-components kafka
-	.venv-bench/bin/python bench/emit.py
-	.venv-bench/bin/python bench/sink.py
-	.venv-bench/bin/python bench/search.py
-	.venv-bench/bin/python bench/history.py
-	.venv-bench/bin/python bench/tables.py
-	.venv-bench/bin/python bench/serving.py
-	.venv-bench/bin/python bench/kafka.py
+	.venv-bench/bin/python bench/run.py $(if $(QUICK),--quick) $(if $(PEERS),--peers) $(if $(ONLY),--only $(ONLY))
+
+# The page of figures, from what `make bench PEERS=1` left in build/bench.
+bench-report: .venv-bench/.bench
+	.venv-bench/bin/python bench/report.py
 
 wheel: $(VENV)/.test
 	rm -rf dist
@@ -91,6 +90,7 @@ lock: .venv-lock/.lock
 	$(LOCK) --group lint -c requirements/test.txt -o requirements/lint.txt
 	$(LOCK) $(SINK) --extra kafka --group mlflow -o requirements/mlflow.txt
 	$(LOCK) $(SINK) --extra kafka --group bench -o requirements/bench.txt
+	$(LOCK) $(SINK) --extra kafka --group bench --group peers -c requirements/bench.txt -o requirements/bench-peers.txt
 	$(LOCK) --group lock -o requirements/lock.txt
 
 clean:
@@ -114,6 +114,11 @@ $(VENV)/.%: requirements/%.txt pyproject.toml | $(VENV)/bin/python
 .venv-bench/.bench: requirements/bench.txt pyproject.toml | .venv-bench/bin/python
 	.venv-bench/bin/$(INSTALL) --requirement $<
 	.venv-bench/bin/$(SELF)
+	@touch $@
+
+# What the benchmarks compare with where PEERS=1 asks for it: many packages, some of them large.
+.venv-bench/.peers: requirements/bench-peers.txt .venv-bench/.bench
+	.venv-bench/bin/$(INSTALL) --requirement $<
 	@touch $@
 
 # MLflow itself, which tests compare us with: apart, so that what it needs decides nothing for us.

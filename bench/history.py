@@ -53,7 +53,7 @@ def main() -> None:
 
 async def _measure(directory: Path, points: int, rounds: int) -> dict[str, dict[str, float]]:
     location = StoreLocation.parse(str(directory / "store"))
-    await _fill(location, points)
+    await fill(location, points)
     reader = await open_reader(location)
     try:
         return {shape: await _shape(reader, location, shape, points, rounds) for shape in SHAPES}
@@ -95,7 +95,8 @@ def _scan(location: StoreLocation, key: str, width: int) -> list[Any]:
         ).fetchall()
 
 
-async def _fill(location: StoreLocation, points: int) -> None:
+async def fill(location: StoreLocation, points: int) -> None:
+    """A store in which one run has a metric of each shape, as a sink leaves it."""
     store = SqliteStore(location)
     await store.open()
     try:

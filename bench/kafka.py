@@ -21,11 +21,8 @@ unless ``--bootstrap`` names another.  Run it by ``make bench``, or quickly by `
 import argparse
 import asyncio
 import contextlib
-import json
 import os
-import sqlite3
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -34,62 +31,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from kafka_programs import MARKER, write_values
+from processes import DEADLINE, PACED, PROGRAMS, WARM, call, latencies, pause, running, wait_for
+from programs import MARKER, write_values
 from timing import print_table, write_json
 
 ROOT = Path(__file__).parents[1]
-_PROGRAMS = Path(__file__).with_name("kafka_programs.py")
-_PACED, _WARM = "sent", "warm"
-"""Metrics whose values are the times at which they were logged: for the latency, and before anything is measured."""
-_LOOK = 0.002
-_DEADLINE = 600.0
-_LATEST = "SELECT step, value FROM metrics WHERE key = (SELECT id FROM keys WHERE name = ?) AND step > ? ORDER BY step"
-_KEYS = "SELECT 1 FROM metrics WHERE key = (SELECT id FROM keys WHERE name = ?)"
-
-
-class Program:
-    """A process of `kafka_programs`, or another one; killed at the end."""
-
-    def __init__(self, *command: object, **environment: str) -> None:
-        environ = {**os.environ, **environment}
-        self._process = subprocess.Popen([*map(str, command)], env=environ, stdout=subprocess.PIPE, text=True)
-
-    def line(self) -> Any:
-        """The next line that it prints."""
-        assert self._process.stdout is not None
-        told = self._process.stdout.readline()
-        if not told:
-            raise SystemExit(f"{' '.join(map(str, self._process.args))} ended with {self._process.wait()}")
-        return json.loads(told)
-
-    def end(self) -> None:
-        """Ask it to end, and wait."""
-        self._process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(20)
-        self._process.kill()
-        self._process.wait()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
-
-
-@contextlib.contextmanager
-def running(*command: object, **environment: str) -> Iterator[Program]:
-    """A process that ends with the block."""
-    program = Program(*command, **environment)
-    try:
-        yield program
-    finally:
-        program.end()
-
-
-def call(name: str, *arguments: object, **environment: str) -> dict[str, Any]:
-    """What one of the programs says when it is done."""
-    with running(sys.executable, _PROGRAMS, name, *arguments, **environment) as program:
-        while True:
-            told = program.line()
-            if isinstance(told, dict):
-                return told
 
 
 class Way:
@@ -121,45 +67,9 @@ class Way:
         with running(*shipper, **self.environment, **quiet):
             asyncio.run(_topic_exists(self.servers, self.topic))
             with running(*sink, **self.environment, **quiet):
-                call("pace", self.stream, _WARM, 1000, 0.1, **self.environment)
-                self.wait_for(_WARM)
+                call("pace", self.stream, WARM, 1000, 0.1, **self.environment)
+                wait_for(self.store, WARM)
                 yield
-
-    def points(self) -> Iterator[list[tuple[int, float]]]:
-        """The paced points (step, value) that have come since the last look, for ever."""
-        last = -1
-        with contextlib.closing(self._open()) as database:
-            while True:
-                found = database.execute(_LATEST, (_PACED, last)).fetchall()
-                last = found[-1][0] if found else last
-                yield found
-
-    def wait_for(self, metric: str) -> float:
-        """When a metric is in the store."""
-        deadline = time.monotonic() + _DEADLINE
-        with contextlib.closing(self._open()) as database:
-            while database.execute(_KEYS, (metric,)).fetchone() is None:
-                _pause(deadline)
-        return time.time()
-
-    def _open(self) -> sqlite3.Connection:
-        deadline = time.monotonic() + _DEADLINE
-        while True:
-            with contextlib.suppress(sqlite3.OperationalError):  # there is none yet, or it is being made
-                database = sqlite3.connect(f"file:{self.store / 'runstream.db'}?mode=ro", uri=True, timeout=10)
-                try:
-                    database.execute(_KEYS, (MARKER,))
-                except sqlite3.OperationalError:
-                    database.close()
-                else:
-                    return database
-            _pause(deadline)
-
-
-def _pause(deadline: float) -> None:
-    if time.monotonic() > deadline:
-        raise SystemExit("what was waited for did not happen")
-    time.sleep(_LOOK)
 
 
 async def _topic_exists(servers: str, topic: str) -> None:
@@ -168,9 +78,9 @@ async def _topic_exists(servers: str, topic: str) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=servers)
     await admin.start()
     try:
-        deadline = time.monotonic() + _DEADLINE
+        deadline = time.monotonic() + DEADLINE
         while topic not in await admin.list_topics():
-            _pause(deadline)
+            pause(deadline)
     finally:
         await admin.close()
 
@@ -222,7 +132,7 @@ def _stages(directory: Path, servers: str, kind: str, count: int) -> dict[str, f
 
 def _plain_together(servers: str, topic: str, file: Path, count: int) -> float:
     asyncio.run(_make_topic(servers, topic))
-    with running(sys.executable, _PROGRAMS, "consume", servers, topic, count) as consumer:
+    with running(sys.executable, PROGRAMS, "consume", servers, topic, count) as consumer:
         consumer.line()
         began = call("produce", servers, topic, file, "00")["began"]
         return float(consumer.line()["ended"] - began)
@@ -232,27 +142,18 @@ def _together(directory: Path, servers: str, kind: str, count: int) -> float:
     way = Way(directory, servers)
     with (
         way.working(),
-        running(sys.executable, _PROGRAMS, "emit", way.stream, kind, count, **way.environment) as program,
+        running(sys.executable, PROGRAMS, "emit", way.stream, kind, count, **way.environment) as program,
     ):
         began = program.line()["began"]
-        return count / (way.wait_for(MARKER) - began)
+        return count / (wait_for(way.store, MARKER) - began)
 
 
 def _latencies(directory: Path, servers: str, rate: float, seconds: float) -> list[float]:
     """Milliseconds, of every event."""
     way = Way(directory, servers)
-    expected = int(rate * seconds)
-    latencies: list[float] = []
-    pacing = (sys.executable, _PROGRAMS, "pace", way.stream, _PACED, rate, seconds)
+    pacing = (sys.executable, PROGRAMS, "pace", way.stream, PACED, rate, seconds)
     with way.working(), running(*pacing, **way.environment):
-        deadline = time.monotonic() + _DEADLINE
-        for found in way.points():
-            now = time.time()
-            latencies += [(now - value) * 1e3 for _, value in found]
-            if len(latencies) >= expected:
-                break
-            _pause(deadline)
-    return latencies
+        return latencies(way.store, int(rate * seconds))
 
 
 @contextlib.contextmanager

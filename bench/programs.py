@@ -1,13 +1,14 @@
-"""The processes of the benchmark ``kafka``, each of which does one thing and prints one line of JSON when it is done.
+"""The processes of several benchmarks, each of which does one thing and prints one line of JSON when it is done.
 
 ``seconds`` is what the work took, without starting the process and, except for the sink, without connecting; ``began``
-and ``ended`` are `time.time`.
+and ``ended`` are `time.time`.  ``imported`` is the memory that the process had before it began, see `memory_of`.
 """
 
 import argparse
 import asyncio
 import json
 import resource
+import sqlite3
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -15,17 +16,22 @@ from pathlib import Path
 
 import runstream
 
-__all__ = ["MARKER", "main", "read_values", "write_values"]
+__all__ = ["MARKER", "main", "memory_of", "read_values", "write_values"]
 
 MARKER = "done"
 """The metric that is logged last."""
 PROMPT = "What does this function return, and why? " * 35
 ANSWER = 'It returns "a", then\nstops. ' * 20
 _LENGTH = struct.Struct("<I")
+_BARE = """
+CREATE TABLE keys (id INTEGER PRIMARY KEY, name TEXT);
+CREATE TABLE metrics (key INTEGER, step INTEGER, value REAL, PRIMARY KEY (key, step)) WITHOUT ROWID;
+"""
 
 
 def emit(stream: str, kind: str, count: str) -> None:
     """Log metrics or 2 KB rows as fast as it goes, then the marker."""
+    imported = memory_of("self")
     runstream.configure(stream=stream, journal_quota="64GiB")
     number = int(count)
     with runstream.start_run() as run:
@@ -37,7 +43,20 @@ def emit(stream: str, kind: str, count: str) -> None:
                 run.log_prediction({"id": step, "prompt": PROMPT, "output": ANSWER, "latency_ms": step * 0.5})
         run.log_metric(MARKER, 1.0)
         ended = time.time()
-    _tell(began, ended)
+    _tell(began, ended, imported)
+
+
+def emit_runs(stream: str, count: str) -> None:
+    """Log runs of requests, each with 5 params, 3 metrics and a row."""
+    runstream.configure(stream=stream, journal_quota="64GiB")
+    settings = {"model": "m", "temperature": 0.7, "top_p": 1.0, "max_tokens": 256, "stream": False}
+    began = time.time()
+    for number in range(int(count)):
+        with runstream.start_run() as run:
+            run.log_params(settings)
+            run.log_metrics({"latency_ms": number * 0.5, "prompt_tokens": 12, "completion_tokens": 34})
+            run.log_prediction({"id": number, "prompt": "short", "output": "answer"})
+    _tell(began, time.time())
 
 
 def pace(stream: str, key: str, rate: str, seconds: str) -> None:
@@ -53,6 +72,31 @@ def pace(stream: str, key: str, rate: str, seconds: str) -> None:
             run.log_metric(key, time.time(), step=step)
         ended = time.time()
     _tell(began, ended)
+
+
+def pace_bare(store: str, key: str, rate: str, seconds: str) -> None:
+    """The same points, inserted by the program itself into tables of these names; those that are due share a commit."""
+    Path(store).mkdir()
+    database = sqlite3.connect(Path(store, "runstream.db"), isolation_level=None)
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("PRAGMA synchronous = FULL")
+    database.executescript(_BARE)
+    database.execute("INSERT INTO keys (name) VALUES (?)", (key,))
+    period, count = 1 / float(rate), int(float(rate) * float(seconds))
+    began = time.time()
+    step = 0
+    while step < count:
+        ahead = began + step * period - time.time()
+        if ahead > 0:
+            time.sleep(ahead)
+        due = min(count, int((time.time() - began) / period) + 1)
+        database.execute("BEGIN")
+        points = [(one, began + one * period) for one in range(step, due)]
+        database.executemany("INSERT INTO metrics VALUES (1, ?, ?)", points)
+        database.execute("COMMIT")
+        step = max(step, due)
+    _tell(began, time.time())
+    database.close()
 
 
 def ship(stream: str, directory: str) -> None:
@@ -75,15 +119,44 @@ def ship(stream: str, directory: str) -> None:
 
 
 def sink(stream: str, store: str) -> None:
-    """Apply what a topic holds."""
+    """Apply what a stream holds to a fresh store."""
     import runstream_sink.kafka.client  # noqa: F401 - so that loading it takes no time below
     from runstream_sink.config import resolve
     from runstream_sink.logging import set_up
     from runstream_sink.service import replay
 
     set_up("error", "json")
+    imported = memory_of("self")
     began = time.time()
     asyncio.run(replay(resolve(stream=stream, store=store), lambda _: None))
+    _tell(began, time.time(), imported)
+
+
+def sink_once(stream: str, store: str) -> None:
+    """Consume what a stream holds, as ``runstream sink --once`` does it."""
+    from runstream_sink.config import resolve
+    from runstream_sink.logging import set_up
+    from runstream_sink.service import run_sink
+
+    set_up("error", "json")
+    began = time.time()
+    asyncio.run(run_sink(resolve(stream=stream, store=store), once=True))
+    _tell(began, time.time())
+
+
+def decode(queue: str) -> None:
+    """Read the journals of a queue and decode their events, and no more."""
+    from runstream_schemas.events import decode_event
+    from runstream_schemas.reader import JournalReader, journal_names
+
+    journals = Path(queue) / "journals"
+    began = time.time()
+    for name in journal_names(journals):
+        reader = JournalReader(journals / name)
+        while not reader.position.done:
+            for record in reader.read(8 << 20).records:
+                decode_event(record.body)
+        reader.close()
     _tell(began, time.time())
 
 
@@ -150,15 +223,24 @@ def write_values(file: Path, values: list[bytes]) -> None:
     file.write_bytes(b"".join(_LENGTH.pack(len(value)) + value for value in values))
 
 
-def _tell(began: float, ended: float) -> None:
+def memory_of(process: int | str) -> dict[str, int]:
+    """Bytes of a process's memory: ``rss`` in all, ``anonymous`` of its own, ``peak`` the most that rss was.
+
+    The rest of rss are pages of mapped files, which the kernel takes back where it needs them.
+    """
+    fields = dict(line.split(":", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
+    names = {"rss": "VmRSS", "anonymous": "RssAnon", "peak": "VmHWM"}
+    return {name: int(fields[field].split()[0]) << 10 for name, field in names.items()}
+
+
+def _tell(began: float, ended: float, imported: dict[str, int] | None = None) -> None:
     used = resource.getrusage(resource.RUSAGE_SELF)
-    cpu = used.ru_utime + used.ru_stime
-    print(json.dumps({"began": began, "ended": ended, "seconds": ended - began, "cpu": cpu}), flush=True)
+    told = {"began": began, "ended": ended, "seconds": ended - began, "cpu": used.ru_utime + used.ru_stime}
+    print(json.dumps({**told, "imported": imported, "memory": memory_of("self")}), flush=True)
 
 
-PROGRAMS: dict[str, Callable[..., None]] = {
-    program.__name__: program for program in (emit, pace, ship, sink, produce, consume)
-}
+_PROGRAMS = (emit, emit_runs, pace, pace_bare, ship, sink, sink_once, decode, produce, consume)
+PROGRAMS: dict[str, Callable[..., None]] = {program.__name__: program for program in _PROGRAMS}
 
 
 def main() -> None:

@@ -72,7 +72,7 @@ def _cases(rows: int) -> dict[str, tuple[dict[str, Any], str]]:
 
 async def _measure(directory: Path, rows: int, rounds: int) -> dict[str, dict[str, float]]:
     location = StoreLocation.parse(str(directory / "store"))
-    await _fill(location, rows)
+    await fill(location, rows)
     reader = await open_reader(location)
     try:
         begin = time.perf_counter()
@@ -106,7 +106,7 @@ async def _once(
         raise ValueError(f"{sql}: the rows differ")
 
 
-async def _fill(location: StoreLocation, rows: int) -> None:
+async def fill(location: StoreLocation, rows: int) -> None:
     """A store whose table was written by nobody: its files and the rows that speak of them."""
     store = SqliteStore(location)
     await store.open()

@@ -1,0 +1,138 @@
+"""How the time of each kind of work grows with its amount: 1x, 10x and 100x of it, and the exponent.
+
+An exponent of 1 is time in proportion to the amount, 0 is time that does not depend on it.  What is called so here is
+the greater of two: the slope of a line through the logarithms of all three, and that between the last two, since fixed
+costs hide growth at small sizes.
+
+* work: logging metrics, rows of 2 KB and runs of requests (5 params, 3 metrics, a row); the sink from such a queue
+  (``sink --once``); the replay of runs into a fresh store; converting a table for its first page.
+* pages: the first page of searches among more and more runs, of a history in 1,000 buckets, of a table far back in it.
+
+Rounds of all sizes take turns; the figures are medians, in milliseconds.  ``--share`` makes all of it smaller.
+
+Run it by ``make bench``, or for a quick look ``python bench/growth.py --share 0.1 --rounds 1``.
+"""
+
+import argparse
+import asyncio
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import history
+import search
+import tables
+from processes import call
+from timing import exponent, print_table, steep, write_json
+
+from runstream_sink import query
+from runstream_sink.location import StoreLocation
+from runstream_sink.query import table_page
+from runstream_sink.store import open_reader
+
+SCALES: Final = (1, 10, 100)
+EVENTS: Final = {"metrics": 20_000, "2 KB rows": 4_000, "request runs": 1_000}
+RUNS, POINTS, ROWS = 1_000, 10_000, 50_000
+SEARCHES: Final = (
+    *("the newest", "a metric that many have", "metric and param", "two metrics and a param"),
+    *("the best by a metric", "the best of a model"),
+)
+"""Those of the benchmark ``search`` that fill a page at each size."""
+LOOKS = 9
+Times = dict[str, dict[int, list[float]]]
+"""Milliseconds, by case and scale."""
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--share", type=float, default=1, help="of the amounts")
+    parser.add_argument("--output", type=Path, default=Path("build/bench/growth.json"))
+    options = parser.parse_args()
+    work: Times = {}
+    pages: Times = {}
+    with tempfile.TemporaryDirectory() as directory:  # the first of all loads libraries
+        asyncio.run(_pages(Path(directory), 1, options.share, {}, {}))
+    for number in range(options.rounds):
+        for scale in SCALES:
+            print(f"round {number + 1} of {options.rounds}, {scale}x", flush=True)
+            with tempfile.TemporaryDirectory() as directory:
+                _work(Path(directory), scale, options.share, work)
+                asyncio.run(_pages(Path(directory), scale, options.share, pages, work))
+    results = {name: _growth("work", scales) for name, scales in work.items()}
+    results |= {name: _growth("page", scales) for name, scales in pages.items()}
+    rows = [[name, *one["milliseconds"], one["slope"], one["exponent"]] for name, one in results.items()]
+    header = ["", *(f"{scale}x, ms" for scale in SCALES), "slope of all", "exponent"]
+    print_table("growth", header, rows)
+    write_json(options.output, results, options)
+
+
+def _growth(kind: str, scales: Mapping[int, list[float]]) -> dict[str, Any]:
+    medians = [statistics.median(scales[scale]) for scale in SCALES]
+    slope = exponent(SCALES, medians)
+    return {"kind": kind, "milliseconds": medians, "slope": slope, "exponent": steep(SCALES, medians)}
+
+
+def _note(times: Times, case: str, scale: int, milliseconds: float) -> None:
+    times.setdefault(case, {}).setdefault(scale, []).append(milliseconds)
+
+
+def _work(directory: Path, scale: int, share: float, times: Times) -> None:
+    for kind, base in EVENTS.items():
+        count = max(int(base * share), 4) * scale
+        queue = directory / kind.replace(" ", "-")
+        stream = f"queue:{queue}"
+        emitted = call("emit_runs", stream, count) if kind == "request runs" else call("emit", stream, kind, count)
+        _note(times, f"log {kind}", scale, emitted["seconds"] * 1000)
+        consumed = call("sink_once", stream, f"{queue}-store")
+        _note(times, f"sink, {kind}", scale, consumed["seconds"] * 1000)
+        if kind == "request runs":
+            _note(times, "replay, request runs", scale, call("sink", stream, f"{queue}-replayed")["seconds"] * 1000)
+
+
+async def _pages(directory: Path, scale: int, share: float, pages: Times, work: Times) -> None:
+    await _searches(directory / "search", max(int(RUNS * share), 10) * scale, scale, pages)
+    await _history(StoreLocation.parse(str(directory / "history")), max(int(POINTS * share), 10) * scale, scale, pages)
+    await _table(StoreLocation.parse(str(directory / "table")), max(int(ROWS * share), 400) * scale, scale, pages, work)
+
+
+async def _searches(store: Path, runs: int, scale: int, pages: Times) -> None:
+    search.make_store(store, runs)
+    for name, found in (await search.measure(store, LOOKS, SEARCHES)).items():
+        _note(pages, f"search, {name}", scale, found["p50"])
+
+
+async def _history(location: StoreLocation, points: int, scale: int, pages: Times) -> None:
+    await history.fill(location, points)
+    reader = await open_reader(location)
+    for shape in history.SHAPES:
+        taken = []
+        for _ in range(LOOKS):
+            begin = time.perf_counter()
+            await query.metric_buckets(reader, [history.RUN], shape, history.BUCKETS)
+            taken.append((time.perf_counter() - begin) * 1000)
+        _note(pages, f"history, {shape}", scale, statistics.median(taken))
+    await reader.close()
+
+
+async def _table(location: StoreLocation, rows: int, scale: int, pages: Times, work: Times) -> None:
+    await tables.fill(location, rows)
+    reader = await open_reader(location)
+    taken = []
+    for look in range(LOOKS + 1):
+        begin = time.perf_counter()
+        # The filter has the first look convert the files; the page at the end of the table needs none.
+        asked: dict[str, Any] = {"filter": "score > 0.5"} if look == 0 else {"offset": rows - 100}
+        await table_page(reader, location.artifacts, tables.RUN, "t", **asked)
+        taken.append((time.perf_counter() - begin) * 1000)
+    _note(work, "converting a table", scale, taken[0])
+    _note(pages, "table, the last page", scale, statistics.median(taken[1:]))
+    await reader.close()
+
+
+if __name__ == "__main__":
+    main()
