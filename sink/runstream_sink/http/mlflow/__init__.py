@@ -10,7 +10,7 @@ from typing import Any, Final
 from litestar import Request, Response, route
 
 from runstream_sink.http.context import Context
-from runstream_sink.http.mlflow import about, artifacts, datasets, experiments, logging, metrics, runs
+from runstream_sink.http.mlflow import about, artifacts, datasets, experiments, graphql, logging, metrics, runs
 from runstream_sink.http.mlflow.call import Call, Endpoint
 from runstream_sink.http.mlflow.documents import json_answer
 from runstream_sink.http.mlflow.errors import to_answer, unknown_endpoint
@@ -31,7 +31,7 @@ _AREAS: Final[dict[str, Iterable[Endpoint]]] = {
     "2.0/mlflow-artifacts/": artifacts.PROXY,
     "3.0/mlflow/": about.ENDPOINTS,
 }
-_ROOT: Final = (*artifacts.ROOT, *about.ROOT)
+_ROOT: Final = (*artifacts.ROOT, *about.ROOT, *graphql.ROOT)
 SERVED: Final[dict[tuple[str, str], Endpoint]] = {
     **{
         (endpoint.method, f"{prefix}/{area}{endpoint.path}"): endpoint
