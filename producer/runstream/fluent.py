@@ -5,12 +5,10 @@ function that needs a run where none is active starts one, as in MLflow.  ``sync
 ``dataset`` are accepted and mean nothing here: no call waits.
 """
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from runstream import run_names
 from runstream.active import active_run, enter, last_active_run
 from runstream.client import client
 from runstream.context import run_context
@@ -25,6 +23,7 @@ from runstream.experiments import (
 )
 from runstream.inputs import check_tags
 from runstream.run import DEFAULT_TABLE, Run, find_run
+from runstream.starting import begin
 from runstream_schemas import events as ev
 from runstream_schemas.errors import InvalidInputError
 from runstream_schemas.names import (
@@ -166,7 +165,7 @@ def start_run(
         if parent_run_id is not None or outer is not None:
             given["mlflow.parentRunId"] = check_run_id(parent_run_id or (outer.run_id if outer is not None else None))
         given = {**run_context(), **given}
-        run = _begin(experiment_of_run(experiment_id), run_name, given.get("mlflow.user"))
+        run = begin(experiment_of_run(experiment_id).experiment_id, run_name, given.get("mlflow.user"))
     if given:
         client.emit(ev.TagsSet(run.run_id, given))
     client.active_runs[run.run_id] = run
@@ -360,22 +359,7 @@ def _run(run_id: str | None = None) -> Run:
     return active_run() or start_run()
 
 
-def _begin(experiment: Experiment, name: str | None, user: str | None) -> Run:
-    now = time.time_ns() // 1_000_000
-    name = run_names.generate(client.random) if name is None else str(name)
-    run_id = _uuid7(now)
-    client.emit(ev.RunStarted(run_id, experiment.experiment_id, now, name, user))
-    return Run(client, run_id, experiment.experiment_id, name=name, user=user, start_time=now)
-
-
 def _resume(run_id: str, name: str | None) -> Run:
     run = find_run(run_id) or Run(client, run_id, current_experiment().experiment_id)
     run.resume(None if name is None else str(name))
     return run
-
-
-def _uuid7(milliseconds: int) -> str:
-    """32 hex digits of a UUIDv7 (RFC 9562): 48 bits of time, version, 12 random bits, variant, 62 random bits."""
-    bits = client.random.getrandbits(74)
-    number = milliseconds << 80 | 7 << 76 | (bits >> 62) << 64 | 2 << 62 | bits & ((1 << 62) - 1)
-    return f"{number:032x}"

@@ -1,32 +1,18 @@
 """MLflow's own client on our stream: what it logs arrives, and what it reads is what it logged just before."""
 
 import json
-import os
-import subprocess
-import sysconfig
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from support.http_sink import http_sink_apart
-from support.mlflow import mlflow_python
+from support.mlflow import run_measured
 from support.pipeline import Pipeline
 
 pytestmark = pytest.mark.server
 
 PROGRAM = Path(__file__).parent / "plugin_program.py"
-MEASURED = """
-import contextlib, runpy, sys
-sys.path.append(sys.argv[1])
-with contextlib.suppress(ImportError):
-    import coverage
-    coverage.process_startup()
-sys.path.remove(sys.argv[1])
-del sys.argv[0], sys.argv[0]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
-"""Runs a program so that its lines count: its interpreter has no coverage, that of the tests has."""
 SEEN = {
     "while running": 0.5,
     "param changed": "INVALID_PARAMETER_VALUE",
@@ -103,28 +89,15 @@ def test_without_a_sink_nothing_waits_and_the_program_sees_what_it_logged(tmp_pa
 def test_an_address_that_is_none_is_refused(tmp_path: Path) -> None:
     """In MLflow's words for errors."""
     (tmp_path / "cwd").mkdir()
-    done = _call(tmp_path, "runstream+kafka://nowhere", {})
+    done = run_measured(PROGRAM, "runstream+kafka://nowhere", "unused", cwd=tmp_path / "cwd", environment={})
     assert done.returncode != 0
     assert "MlflowException" in done.stderr
 
 
 def _run(root: Path, uri: str, environment: dict[str, str], *arguments: str) -> dict[str, Any]:
     (root / "cwd").mkdir()
-    done = _call(root, uri, environment, *arguments)
+    target = root / "seen.json"
+    done = run_measured(PROGRAM, uri, str(target), *arguments, cwd=root / "cwd", environment=environment)
     assert done.returncode == 0, done.stderr[-3000:]
-    found: dict[str, Any] = json.loads((root / "seen.json").read_text())
+    found: dict[str, Any] = json.loads(target.read_text())
     return found
-
-
-def _call(root: Path, uri: str, environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    site = sysconfig.get_path("platlib")
-    command = [str(mlflow_python()), "-c", MEASURED, site, str(PROGRAM), uri, str(root / "seen.json"), *arguments]
-    return subprocess.run(
-        command,
-        env={**os.environ, **environment},
-        cwd=root / "cwd",
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )

@@ -15,6 +15,7 @@ from runstream import files
 from runstream.inputs import as_local_path, join_path
 from runstream.mlflow_plugin.entities import speaking_mlflow
 from runstream.mlflow_plugin.session import session_of
+from runstream.tracking.artifacts import listed
 from runstream_schemas.errors import NotFoundError
 from runstream_schemas.names import check_path, check_run_id
 
@@ -46,21 +47,14 @@ class Artifacts(ArtifactRepository):  # type: ignore[misc]
 
     def list_artifacts(self, path: str | None = None) -> list[FileInfo]:
         """What lies directly in a directory; nothing in what is none."""
-        below = self._below(path)
-        inside = f"{below}/" if below else ""
-        found: dict[str, FileInfo] = {}
         with speaking_mlflow():
             try:
                 held = self._session.read(lambda source: source.list_artifacts(self._run_id))
             except NotFoundError:
                 held = []
         skip = len(self._root) + 1 if self._root else 0
-        for one in held:
-            if one.path.startswith(inside):
-                name, deeper, _ = one.path.removeprefix(inside).partition("/")
-                shown = f"{inside}{name}"[skip:]
-                found[shown] = FileInfo(shown, is_dir=bool(deeper), file_size=None if deeper else one.size)
-        return sorted(found.values(), key=lambda one: str(one.path))
+        found = listed(held, self._below(path) or "")
+        return [FileInfo(one.path[skip:], one.is_dir, one.file_size) for one in found]
 
     def _download_file(self, remote_file_path: str, local_path: Any) -> None:
         path = self._below(remote_file_path)

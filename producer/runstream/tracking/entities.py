@@ -4,9 +4,23 @@ from typing import Final
 
 from msgspec import Struct
 
+from runstream.tracking.datasets import DatasetInput, split_inputs
 from runstream.tracking.records import ExperimentRecord, RunRecord, Source
 
-__all__ = ["Experiment", "Metric", "Run", "RunData", "RunInfo", "ViewType", "experiment_of", "run_of"]
+__all__ = [
+    "Experiment",
+    "FileInfo",
+    "Metric",
+    "Param",
+    "Run",
+    "RunData",
+    "RunInfo",
+    "RunInputs",
+    "RunTag",
+    "ViewType",
+    "experiment_of",
+    "run_of",
+]
 
 
 class ViewType:
@@ -24,6 +38,28 @@ class Metric(Struct, frozen=True):
     value: float
     timestamp: int
     step: int
+
+
+class Param(Struct, frozen=True):
+    """A param, as `MlflowClient.log_batch` takes it."""
+
+    key: str
+    value: str
+
+
+class RunTag(Struct, frozen=True):
+    """A tag, as `MlflowClient.log_batch` takes it."""
+
+    key: str
+    value: str
+
+
+class FileInfo(Struct, frozen=True):
+    """What lies in a directory of artifacts: a file of so many bytes, or a directory, which has no size."""
+
+    path: str
+    is_dir: bool
+    file_size: int | None
 
 
 class RunInfo(Struct, frozen=True):
@@ -48,11 +84,18 @@ class RunData(Struct, frozen=True):
     tags: dict[str, str]
 
 
+class RunInputs(Struct, frozen=True):
+    """The datasets that a run has read."""
+
+    dataset_inputs: list[DatasetInput]
+
+
 class Run(Struct, frozen=True):
     """A run that was read back."""
 
     info: RunInfo
     data: RunData
+    inputs: RunInputs
 
 
 class Experiment(Struct, frozen=True):
@@ -79,9 +122,11 @@ def run_of(held: RunRecord, source: Source) -> Run:
         held.lifecycle,
         source.artifact_uri(held.run_id),
     )
-    tags = held.tags if held.name is None else {**held.tags, "mlflow.runName": held.name}
+    tags, inputs = split_inputs(held.tags)
+    if held.name is not None:
+        tags["mlflow.runName"] = held.name
     metrics = {key: float(point.value) for key, point in held.metrics.items()}
-    return Run(info, RunData(metrics, held.params, tags))
+    return Run(info, RunData(metrics, held.params, tags), RunInputs(inputs))
 
 
 def experiment_of(held: ExperimentRecord) -> Experiment:

@@ -9,7 +9,7 @@ from runstream.tracking.sources import settled_source
 from runstream_schemas.errors import EnvironmentUnavailableError, InvalidInputError, NotFoundError
 from runstream_schemas.names import check_run_id, table_name
 
-__all__ = ["load_table"]
+__all__ = ["load_rows", "load_table"]
 
 _OF_RUN: Final = ("run_id", "experiment_id", "status", "start_time", "end_time")
 
@@ -18,6 +18,21 @@ def load_table(
     artifact_file: str, run_ids: Sequence[str] | None, extra_columns: Sequence[str], *, references: bool
 ) -> Any:
     """See `runstream.load_table`."""
+    experiment_id = current_experiment().experiment_id
+    source = settled_source()
+    return load_rows(source, artifact_file, run_ids, extra_columns, experiment_id, references=references)
+
+
+def load_rows(
+    source: Source,
+    artifact_file: str,
+    run_ids: Sequence[str] | None,
+    extra_columns: Sequence[str],
+    experiment_id: str,
+    *,
+    references: bool,
+) -> Any:
+    """Rows of a table as a DataFrame: of the given runs, or of all of an experiment."""
     try:
         import pandas
     except ImportError as error:
@@ -27,8 +42,7 @@ def load_table(
     unknown = sorted(set(extra_columns) - set(_OF_RUN))
     if unknown:
         raise InvalidInputError(f"extra column {unknown[0]!r} is no field of a run; take of {', '.join(_OF_RUN)}")
-    source, table = settled_source(), table_name(artifact_file)
-    experiment_id = current_experiment().experiment_id
+    table = table_name(artifact_file)
     columns: dict[str, None] = {}
     rows: list[Mapping[str, Any]] = []
     for run in _runs(source, run_ids, experiment_id):
