@@ -68,7 +68,7 @@ format: $(VENV)/.lint
 
 # QUICK=1 takes minutes and gives rough figures; PEERS=1 measures other loggers too; ONLY names some of the benchmarks.
 bench: .venv-bench/.bench $(if $(PEERS),.venv-bench/.peers)
-	.ci/install-components kafka
+	.ci/install-components bench
 	.venv-bench/bin/python bench/run.py $(if $(QUICK),--quick) $(if $(PEERS),--peers) $(if $(ONLY),--only $(ONLY))
 
 # The page of figures, from what `make bench PEERS=1` left in build/bench.

@@ -85,7 +85,8 @@ async def _topic_exists(servers: str, topic: str) -> None:
         await admin.close()
 
 
-async def _make_topic(servers: str, topic: str) -> None:
+async def make_topic(servers: str, topic: str) -> None:
+    """A topic of one partition, for batches of any size that we send."""
     from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
     admin = AIOKafkaAdminClient(bootstrap_servers=servers)
@@ -120,7 +121,7 @@ def _stages(directory: Path, servers: str, kind: str, count: int) -> dict[str, f
     file = directory / f"{way.topic}.values"
     write_values(file, values)
     plain = f"plain-{way.topic}"
-    asyncio.run(_make_topic(servers, plain))
+    asyncio.run(make_topic(servers, plain))
     rates["plain producer"] = count / call("produce", servers, plain, file, "00")["seconds"]
     rates["sink"] = count / call("sink", way.stream, way.store)["seconds"]
     rates["plain consumer"] = count / call("consume", servers, plain, len(values))["seconds"]
@@ -131,7 +132,7 @@ def _stages(directory: Path, servers: str, kind: str, count: int) -> dict[str, f
 
 
 def _plain_together(servers: str, topic: str, file: Path, count: int) -> float:
-    asyncio.run(_make_topic(servers, topic))
+    asyncio.run(make_topic(servers, topic))
     with running(sys.executable, PROGRAMS, "consume", servers, topic, count) as consumer:
         consumer.line()
         began = call("produce", servers, topic, file, "00")["began"]
@@ -157,10 +158,8 @@ def _latencies(directory: Path, servers: str, rate: float, seconds: float) -> li
 
 
 @contextlib.contextmanager
-def _broker(options: argparse.Namespace, directory: Path) -> Iterator[str]:
-    if options.bootstrap:
-        yield options.bootstrap
-        return
+def started_broker(directory: Path) -> Iterator[str]:
+    """One of the tests' brokers, with its data in a directory; its address."""
     sys.path.insert(0, str(ROOT / "tests"))
     from support.kafka import KafkaCluster
 
@@ -170,6 +169,12 @@ def _broker(options: argparse.Namespace, directory: Path) -> Iterator[str]:
         yield cluster.bootstrap
     finally:
         cluster.close()
+
+
+@contextlib.contextmanager
+def _broker(options: argparse.Namespace, directory: Path) -> Iterator[str]:
+    with contextlib.nullcontext(options.bootstrap) if options.bootstrap else started_broker(directory) as servers:
+        yield servers
 
 
 def main() -> None:

@@ -52,7 +52,7 @@ def _peers(results: Mapping[str, Any]) -> Any:
         names = [name for name, _ in held]
         middle = [one["p50"] for _, one in held]
         axis.barh(names, middle, color=[OURS if name == "runstream" else OTHERS for name in names], height=0.6)
-        axis.hlines(names, middle, [max(one["p99"], one["p50"]) for _, one in held], color="black", linewidth=1)
+        axis.hlines(names, middle, [one.get("p99", one["p50"]) for _, one in held], color="black", linewidth=1)
         axis.set_xscale("log")
         axis.set_xlabel("µs a call: p50 (bar) and p99 (line)")
         axis.set_title(f"log a {subject}", loc="left")

@@ -10,10 +10,11 @@ plots.  A benchmark that fails does not stop the others; the run fails then.
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,7 @@ def main() -> None:
     """Run, and exit with 1 if a benchmark failed."""
     options = _parse()
     options.output.mkdir(parents=True, exist_ok=True)
-    planned = [
-        (one, arguments)
-        for one in choose(options.only)
-        if (arguments := one.arguments(options.size, peers=options.peers)) is not None
-    ]
+    planned = list(_plan(options))
     _greet(planned, options)
     record = _record(options.output / "run.json")
     for number, (one, arguments) in enumerate(planned, 1):
@@ -49,6 +46,16 @@ def main() -> None:
     failed = [one.name for one, _ in planned if record[one.name]["code"]]
     if failed:
         raise SystemExit(f"failed: {', '.join(failed)}")
+
+
+def _plan(options: argparse.Namespace) -> Iterator[tuple[Benchmark, list[str]]]:
+    """What is to be run, and with which arguments."""
+    for one in choose(options.only):
+        arguments = one.arguments(options.size, peers=options.peers)
+        if one.needs and not shutil.which(one.needs):
+            print(f"{one.name} is left out: it needs {one.needs}, which is not installed")
+        elif arguments is not None:
+            yield one, arguments
 
 
 def _parse() -> argparse.Namespace:
@@ -79,7 +86,9 @@ def _greet(planned: Sequence[tuple[Benchmark, list[str]]], options: argparse.Nam
 
 def _run(one: Benchmark, arguments: Sequence[str], options: argparse.Namespace) -> dict[str, Any]:
     """Run a benchmark; what is told of it."""
-    command = [sys.executable, str(one.script), *arguments, "--output", str(options.output / f"{one.name}.json")]
+    results = options.output / f"{one.name}.json"
+    command = [sys.executable, str(one.script), *arguments, "--output", str(results)]
+    results.unlink(missing_ok=True)
     load, begin = os.getloadavg(), time.monotonic()
     code = subprocess.run(command, check=False).returncode
     seconds = time.monotonic() - begin

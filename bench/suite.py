@@ -31,6 +31,8 @@ class Benchmark(NamedTuple):
     """None: needs what is not there where tests run."""
     without_peers: str = ""
     """Further arguments where no peers are asked for."""
+    needs: str = ""
+    """A program that must be installed."""
     peers: bool = False
     """Whether it measures peers above all, and is left out where none are asked for."""
 
@@ -49,7 +51,7 @@ class Benchmark(NamedTuple):
 
 BENCHMARKS: Final = (
     Benchmark("emit", JOURNALED, 10, "", "--rounds 2 --calls 20000 --mlflow-calls 10", None, "--no-mlflow"),
-    Benchmark("instructions", JOURNALED, 3),
+    Benchmark("instructions", JOURNALED, 1, needs="valgrind"),
     Benchmark("startup", NONE, 2, "", "--rounds 3", "--rounds 1 --no-peers", "--no-peers"),
     Benchmark("visible", COMMITTED, 4, "", "--rounds 2 --seconds 5", "--rounds 1 --rate 100 --seconds 0.5"),
     Benchmark("sink", COMMITTED, 10, "", "--rounds 1 --events 100000", "--rounds 1 --events 500"),

@@ -167,7 +167,7 @@ def load_results(folder: Path) -> dict[str, Any]:
     found = {}
     for name, told in runs.items():
         file = folder / f"{name}.json"
-        if file.exists() and told["code"] == 0:
+        if file.exists():
             found[name] = {**json.loads(file.read_text()), "run": told}
     return found
 
