@@ -33,7 +33,6 @@ from runstream_sink.location import StoreLocation
 from runstream_sink.query import table_page
 from runstream_sink.store import open_reader
 
-SCALES: Final = (1, 10, 100)
 EVENTS: Final = {"metrics": 20_000, "2 KB rows": 4_000, "request runs": 1_000}
 RUNS, POINTS, ROWS = 1_000, 10_000, 50_000
 SEARCHES: Final = (
@@ -50,31 +49,33 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--scales", type=int, default=3, help="how many, each ten times the one before")
     parser.add_argument("--share", type=float, default=1, help="of the amounts")
     parser.add_argument("--output", type=Path, default=Path("build/bench/growth.json"))
     options = parser.parse_args()
+    scales = [10**power for power in range(options.scales)]
     work: Times = {}
     pages: Times = {}
     with tempfile.TemporaryDirectory() as directory:  # the first of all loads libraries
         asyncio.run(_pages(Path(directory), 1, options.share, {}, {}))
     for number in range(options.rounds):
-        for scale in SCALES:
+        for scale in scales:
             print(f"round {number + 1} of {options.rounds}, {scale}x", flush=True)
             with tempfile.TemporaryDirectory() as directory:
                 _work(Path(directory), scale, options.share, work)
                 asyncio.run(_pages(Path(directory), scale, options.share, pages, work))
-    results = {name: _growth("work", scales) for name, scales in work.items()}
-    results |= {name: _growth("page", scales) for name, scales in pages.items()}
+    results = {name: _growth("work", taken) for name, taken in work.items()}
+    results |= {name: _growth("page", taken) for name, taken in pages.items()}
     rows = [[name, *one["milliseconds"], one["slope"], one["exponent"]] for name, one in results.items()]
-    header = ["", *(f"{scale}x, ms" for scale in SCALES), "slope of all", "exponent"]
+    header = ["", *(f"{scale}x, ms" for scale in scales), "slope of all", "exponent"]
     print_table("growth", header, rows)
     write_json(options.output, results, options)
 
 
-def _growth(kind: str, scales: Mapping[int, list[float]]) -> dict[str, Any]:
-    medians = [statistics.median(scales[scale]) for scale in SCALES]
-    slope = exponent(SCALES, medians)
-    return {"kind": kind, "milliseconds": medians, "slope": slope, "exponent": steep(SCALES, medians)}
+def _growth(kind: str, taken: Mapping[int, list[float]]) -> dict[str, Any]:
+    scales, medians = list(taken), [statistics.median(times) for times in taken.values()]
+    found = {"slope": exponent(scales, medians), "exponent": steep(scales, medians)}
+    return {"kind": kind, "milliseconds": medians, **found}
 
 
 def _note(times: Times, case: str, scale: int, milliseconds: float) -> None:

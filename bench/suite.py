@@ -67,7 +67,7 @@ BENCHMARKS: Final = (
     Benchmark("search", NONE, 6, "", "--runs 20000 --rounds 5", "--runs 1000 --rounds 1"),
     Benchmark("history", NONE, 5, "", "--points 100000 --rounds 3", "--points 3000 --rounds 1"),
     Benchmark("tables", NONE, 5, "", "--rows 500000 --rounds 2", "--rows 20000 --rounds 1"),
-    Benchmark("growth", COMMITTED, 20, "", "--share 0.1 --rounds 1", "--share 0.001 --rounds 1"),
+    Benchmark("growth", COMMITTED, 20, "", "--share 0.1 --rounds 1", "--share 0.001 --rounds 1 --scales 2"),
     Benchmark(
         "serving",
         JOURNALED,
@@ -78,6 +78,7 @@ BENCHMARKS: Final = (
         "--no-mlflow",
     ),
     Benchmark("kafka", ACKNOWLEDGED, 15, "", "--rounds 1 --events 50000 --seconds 5"),
+    Benchmark("plugin", JOURNALED, 12, "", "--calls 100 --rounds 2", None, peers=True),
     Benchmark(
         "peers",
         MEMORY,
