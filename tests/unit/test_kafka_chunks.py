@@ -51,6 +51,18 @@ def test_chunks_in_their_order_become_a_read_only_file(tmp_path: Path) -> None:
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
+def test_whole_bytes_keep_their_first_name_until_the_last_is_on_the_disk(tmp_path: Path) -> None:
+    """A rename that a power cut comes into might leave neither; whoever comes next tidies up."""
+    store = ChunkStore(tmp_path)
+    for chunk in pieces():
+        store.add(chunk)
+    (unfinished,) = (tmp_path / "tmp").iterdir()
+    assert unfinished.samefile(whole(tmp_path))
+    add(tmp_path, pieces()[:1])
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert whole(tmp_path).read_bytes() == CONTENT
+
+
 def test_nothing_at_all_is_a_content_too(tmp_path: Path) -> None:
     """One chunk of no bytes."""
     add(tmp_path, pieces(content=b""))

@@ -3,8 +3,8 @@
 The directory looks as a producer's staging directory does: what is whole lies in ``ROOT/ab/<sha256>`` (64 hexadecimal
 digits), read-only, what is not yet in ``ROOT/tmp``: ``<sha256>-<size>`` holds all bytes up to its length, and
 ``<sha256>-<size>.<offset>`` those that came before the ones between.  So nothing but the files' lengths needs to be
-known after a restart.  Chunks may come in any order, twice, and from several senders at once.  Whole bytes with another
-hash than their name says are removed.
+known after a restart.  Whole bytes have both names until the last one is on the disk.  Chunks may come in any order,
+twice, and from several senders at once.  Whole bytes with another hash than their name says are removed.
 """
 
 import contextlib
@@ -42,21 +42,24 @@ class ChunkStore:
         """Names of which bytes came before those between; None: not looked yet."""
         self._written: set[Path] = set()
         self._directories: set[Path] = set()
+        self._whole: dict[Path, Path] = {}
+        """Unfinished names of whole bytes, and their last ones.  The first go when the last are on the disk: of bytes
+        behind a committed position, a power cut into a rename between directories might leave neither."""
         self._durable: set[Path] = set()
         """Directories whose names are on the disk: whoever has made one may have died before it came to that."""
 
     def add(self, chunk: ArtifactChunk) -> None:
         """Take the bytes of a chunk; `sync` puts them on the disk."""
         whole = self._path_of(chunk.sha256)
+        name = f"{chunk.sha256}-{chunk.size}"
+        path = self._unfinished / name
         if whole.exists():
             self._have(whole.parent)  # whoever put it there may have died before its name was on the disk
-            self._directories.add(whole.parent)
+            self._whole[path] = whole
             with contextlib.suppress(PermissionError):  # a producer that reaches this directory has staged it
                 os.utime(whole)  # it is wanted again
             return
         self._have(self._unfinished)
-        name = f"{chunk.sha256}-{chunk.size}"
-        path = self._unfinished / name
         length = path.stat().st_size if path.exists() else 0
         if chunk.offset > length:
             self._write(path.with_name(f"{name}.{chunk.offset}"), 0, chunk.data)
@@ -75,9 +78,15 @@ class ChunkStore:
             with contextlib.suppress(FileNotFoundError):  # somebody has cleaned up
                 _sync(path)
         self._written.clear()
-        for directory in self._directories:
+        for directory in self._directories | {whole.parent for whole in self._whole.values()}:
             sync_directory(directory)
         self._directories.clear()
+        for path, whole in self._whole.items():
+            with contextlib.suppress(FileNotFoundError, PermissionError):
+                path.unlink()
+            with contextlib.suppress(FileNotFoundError, PermissionError):
+                whole.chmod(0o444)
+        self._whole.clear()
 
     def read(self, sha256: str, size: int) -> bytes:
         """Whole bytes.  Raises `MissingPayloadError` where they are not there."""
@@ -151,12 +160,12 @@ class ChunkStore:
             path.unlink()
             _log.error("bytes that came in chunks are not what their name says; they are thrown away", sha256=sha256)
             return
-        path.chmod(0o444)
         _sync(path)
         whole = self._path_of(sha256)
         self._have(whole.parent)
-        path.rename(whole)
-        self._directories |= {whole.parent, path.parent}
+        with contextlib.suppress(FileExistsError):  # another sink was quicker
+            os.link(path, whole)
+        self._whole[path] = whole
 
 
 def _hash(path: Path) -> str:
