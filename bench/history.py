@@ -19,15 +19,15 @@ from typing import Any, Final
 
 from timing import print_table, write_json
 
+import runstream
 from runstream_schemas.errors import RunstreamError
-from runstream_sink import query
-from runstream_sink.changes import Changes, MetricPoint
+from runstream_sink import config, query
 from runstream_sink.location import StoreLocation
-from runstream_sink.store import Commit, SqliteReader, SqliteStore, open_reader
+from runstream_sink.service import replay
+from runstream_sink.store import SqliteReader, open_reader
 
 RUN = "0" * 31 + "1"
 BUCKETS = 1000
-AT_ONCE = 20_000
 SHAPES: Final[dict[str, Callable[[int], int]]] = {
     "one a step": lambda number: number,
     "far apart": lambda number: number * 1_000_003,
@@ -96,19 +96,16 @@ def _scan(location: StoreLocation, key: str, width: int) -> list[Any]:
 
 
 async def fill(location: StoreLocation, points: int) -> None:
-    """A store in which one run has a metric of each shape, as a sink leaves it."""
-    store = SqliteStore(location)
-    await store.open()
-    try:
-        for number, (key, step_of) in enumerate(SHAPES.items()):
-            producer_id = bytes([number]) * 16
-            for start in range(0, points, AT_ONCE):
-                end = min(start + AT_ONCE, points)
-                held = [MetricPoint(step_of(at), at, at * 0.5, producer_id, at, 0) for at in range(start, end)]
-                changes = Changes(seen={producer_id: [(start, end - 1)]}, run_ids={RUN}, metrics={(RUN, key): held})
-                await store.commit(Commit(changes))
-    finally:
-        await store.close()
+    """A store in which one run has a metric of each shape: logged, and applied by a sink."""
+    with tempfile.TemporaryDirectory() as queue:
+        runstream.configure(stream=f"queue:{queue}", journal_quota="64GiB")
+        run = runstream.start_run(run_id=RUN)
+        for key, step_of in SHAPES.items():
+            for at in range(points):
+                run.log_metric(key, at * 0.5, step=step_of(at), timestamp=at)
+        run.end()
+        runstream.close()
+        await replay(config.resolve(stream=f"queue:{queue}", store=location.text), lambda _: None)
 
 
 if __name__ == "__main__":

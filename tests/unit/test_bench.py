@@ -4,6 +4,7 @@ import importlib
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,10 +19,14 @@ CHEAP = ("startup", "visible", "sink", "replay", "memory", "search", "history", 
 
 
 @pytest.fixture(name="module")
-def _module(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Imports a module of the benchmarks."""
+def _module(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Imports a module of the benchmarks; their names are common, so that none of them may stay."""
+    before = set(sys.modules)
     monkeypatch.syspath_prepend(str(BENCH))
-    return importlib.import_module
+    yield importlib.import_module
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(BENCH)):
+            del sys.modules[name]
 
 
 @pytest.fixture(name="quick_results")
