@@ -205,8 +205,8 @@ def main() -> None:
     print(f"load by {tool()}, {options.connections} connections; uvicorn with {options.loop} and {options.http}")
     results: dict[str, Any] = {}
     load_before = os.getloadavg()
-    for answers, stream in (("whole", False), ("streamed", True)):
-        results[f"runstream, {answers}"] = _summary(_runstream(options, stream))
+    for answers in options.answers:
+        results[f"runstream, {answers}"] = _summary(_runstream(options, answers == "streamed"))
     for kind in KINDS if options.mlflow else ():
         pairs, applied = _mlflow(options, kind)
         results[f"{kind}, whole"] = _summary(pairs) | {"applied": applied}
@@ -224,6 +224,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=3, help="of load, in each round")
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--latency", type=float, default=0.01, help="seconds that the simulated model takes")
+    parser.add_argument("--answers", nargs="+", choices=("whole", "streamed"), default=["whole", "streamed"])
     parser.add_argument("--stream", default="queue:queue")
     parser.add_argument("--loop", default="asyncio", help="uvicorn's event loop")
     parser.add_argument("--http", default="h11", help="uvicorn's parser")

@@ -70,8 +70,8 @@ class Client:
     """Whether rows are redacted or sampled, or nobody has looked at the settings yet."""
     claim_size: int
     """Bytes of an event of one row above which its cells are looked at; 0 until somebody has looked at the settings."""
-    emit_points: Callable[[MetricLogged | MetricsLogged], None]
-    """`emit` for points of metrics."""
+    samples_points: bool
+    """Whether not all points of metrics are logged, or nobody has looked at the settings yet."""
     random: random.Random
     """For ids and names."""
     _guard: mmap.mmap
@@ -90,7 +90,7 @@ class Client:
         self._arguments: dict[str, Any] = {}
         self._config: config.Config | None = None
         self.sampling, self.shapes_rows, self.claim_size = None, True, 0
-        self.emit_points = self._emit_points
+        self.samples_points = True
         self._reset()
         atexit.register(self._at_exit)
         os.register_at_fork(after_in_child=self._after_fork)
@@ -126,7 +126,7 @@ class Client:
             self.sampling = sampling if resolved.sample < 1 else None
         self.shapes_rows = self.redact is not None or self.sampling is not None
         self.claim_size = resolved.claim_size
-        self.emit_points = self.emit if self.sampling is None else self._emit_points
+        self.samples_points = self.sampling is not None
         return resolved
 
     @property
@@ -143,7 +143,8 @@ class Client:
             self.emit(TagsSet(run_id, sampling.tags(run_id)))
         return sampling.keeps_run(run_id)
 
-    def _emit_points(self, event: MetricLogged | MetricsLogged) -> None:
+    def emit_points(self, event: MetricLogged | MetricsLogged) -> None:
+        """`emit` for points of metrics, as far as they are sampled."""
         if self.samples_run(event.run_id):
             self.emit(event)
         else:
@@ -178,12 +179,12 @@ class Client:
             body = self.encoder.encode(event)
         self.emit_body(body)
 
-    def emit_body(self, body: bytes) -> None:
-        """Put an encoded event on the stream."""
+    def emit_body(self, body: bytes, now: int = 0) -> None:
+        """Put an encoded event on the stream; ``now`` is the time in nanoseconds, if that is known."""
         if not self._guard[0]:
             self._after_fork()
         journal = self._journal
-        if journal is None or journal.append(body) is not None:
+        if journal is None or journal.append(body, now) is not None:
             self._emit_with_trouble(body)
 
     def count_drop(self, reason: str) -> None:

@@ -58,6 +58,16 @@ class Filesystem:
                 path.unlink()
             raise
 
+    def fill(self, descriptor: int, size: int, piece: int) -> None:
+        """Store zeros into the first ``size`` bytes of a file, so that their pages are in memory.
+
+        The kernel makes pages of up to ``piece`` bytes of them, where it can (ext4 since Linux 6.16, XFS since 5.18):
+        a later store into a mapping then faults once in so many bytes, and each sync writes so many at least.
+        """
+        zeros = bytes(min(piece, size))
+        for start in range(0, size, piece):
+            os.pwrite(descriptor, zeros[: size - start], start)
+
     def sync(self, descriptor: int) -> None:
         """Wait until a file's data are on the disk."""
         os.fdatasync(descriptor)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from runstream.active import active_run, enter, last_active_run
+from runstream.active import active_run, enter, innermost, last_active_run
 from runstream.client import client
 from runstream.context import run_context
 from runstream.experiments import (
@@ -214,7 +214,7 @@ def log_metric(
 ) -> None:
     """Log one point of a metric."""
     del synchronous, model_id, dataset
-    run = active_run() if run_id is None else None
+    run = innermost() if run_id is None else None
     (run or _run(run_id)).log_metric(key, value, step, timestamp)
 
 
@@ -356,7 +356,7 @@ def _run(run_id: str | None = None) -> Run:
     """The run meant: by id, or the active one, which is started if there is none."""
     if run_id is not None:
         return find_run(check_run_id(run_id)) or Run(client, run_id, current_experiment().experiment_id)
-    return active_run() or start_run()
+    return innermost() or start_run()
 
 
 def _resume(run_id: str, name: str | None) -> Run:

@@ -22,6 +22,7 @@ from zlib import crc32
 
 from runstream.filesystem import Filesystem
 from runstream.journal_directory import JournalDirectory, Segment
+from runstream.pages import piece_for, touch
 from runstream_schemas.segment import (
     DROP_REASONS,
     HEADER_SIZE,
@@ -42,8 +43,6 @@ _FIRST_SEGMENT: Final = 256 << 10
 _GROWTH: Final = 8
 _ON_THE_SPOT: Final = 4 << 20
 """Largest size of a segment that a log call has to make itself."""
-_PAGE: Final = 4096
-_PAGES_A_TURN: Final = 64
 _RETRY: Final = 1_000_000_000
 """Nanoseconds between tries to make a segment where no background thread does it."""
 
@@ -70,6 +69,7 @@ class Journal:
         segment_size: int,
     ) -> None:
         """Make a journal.  Raises OSError if its directory or its first segment cannot be made."""
+        # At most 30 attributes: CPython keeps more than that in a slower dict, which each log call pays for.
         self._filesystem = filesystem
         self._make_directory = make_directory
         self._clock = clock
@@ -104,37 +104,42 @@ class Journal:
         """The oldest segment that is not yet synced and unmapped; the others follow it."""
         self._buffer, self._capacity, self._position = first.buffer, first.capacity, HEADER_SIZE
 
-    def append(self, body: bytes) -> str | None:
-        """Accept an event, or say why not (a reason of ``DROP_REASONS``; nothing is counted yet)."""
+    def append(self, body: bytes, now: int = 0) -> str | None:
+        """Accept an event, or say why not (a reason of ``DROP_REASONS``; nothing is counted yet).
+
+        ``now`` is the time, nanoseconds since the epoch, if the caller has just looked at the clock.
+        """
         with self._lock:
             if self._busy:
                 return self._append_nested(body)
             self._busy = True
             try:
+                size = len(body)
                 start = self._position
                 at = start + RECORD_HEADER_SIZE
-                end = at + len(body)
+                end = at + size
                 if end > self._capacity:
-                    refusal = self._roll(len(body))
+                    refusal = self._roll(size)
                     if refusal is not None:
                         return refusal
                     start = self._position
                     at = start + RECORD_HEADER_SIZE
-                    end = at + len(body)
+                    end = at + size
                 clock = self._clock
-                now = _time_ns()
                 if now <= clock.last:
-                    now = clock.last + 1
+                    now = _time_ns()
+                    if now <= clock.last:
+                        now = clock.last + 1
                 clock.last = now
                 seq = self._next_seq
-                fields = _pack_fields(len(body), seq, now)
+                fields = _pack_fields(size, seq, now)
                 buffer = self._buffer
                 buffer[start + 4 : at] = fields
                 self._next_seq = seq + 1
                 self._position = (end + 7) & -8
                 buffer[at:end] = body
                 crc = crc32(fields, self._seed)
-                crc = crc32(body, crc) if len(body) <= _SMALL else checksum(body, crc)
+                crc = crc32(body, crc) if size <= _SMALL else checksum(body, crc)
                 buffer[start : start + 4] = _pack_checksum(crc or 1)
                 return None
             finally:
@@ -178,13 +183,15 @@ class Journal:
                 return False
             index, capacity = self._take_index(), min(self._capacity * _GROWTH, self._largest)
         segment, refusal = self._create(index, capacity)
+        if segment is not None and segment.filled:
+            touch(segment.buffer)
         with self._lock:
             self._refused = refusal
             if segment is not None and (self._closed or index < self._current.index):
                 self._discard(segment)  # a log call could not wait and made a later one itself
                 return True
             self._spare = segment
-        return segment is not None and self._touch_pages(segment)
+        return segment is not None
 
     def sync(self) -> None:
         """Put what was appended so far on the disk, and let go of the segments that are full.  Raises OSError."""
@@ -344,7 +351,7 @@ class Journal:
         try:
             if not self._has_room(capacity):
                 return None, "quota"
-            segment = self.directory.create_segment(index, capacity)
+            segment = self.directory.create_segment(index, capacity, piece_for(*self._current.pace))
         except OSError:
             return None, "disk"
         self._sizes[index] = capacity
@@ -361,17 +368,6 @@ class Journal:
                 self._sizes.pop(index, None)
         return sum(self._sizes.copy().values()) + capacity <= self._quota
 
-    def _touch_pages(self, spare: Segment) -> bool:
-        """Store into each page of a segment that nobody writes to yet, so that the first emit there does not fault."""
-        for start in range(_PAGE, spare.capacity, _PAGE * _PAGES_A_TURN):
-            with self._lock:
-                if self._spare is not spare:
-                    break
-                for offset in range(start, min(start + _PAGE * _PAGES_A_TURN, spare.capacity), _PAGE):
-                    spare.buffer[offset : offset + 1] = b"\0"
-            time.sleep(0)
-        return True
-
     def _take_index(self) -> int:
         index = self._next_index
         self._next_index = index + 1
@@ -379,6 +375,8 @@ class Journal:
 
     def _enter(self, segment: Segment) -> None:
         """Go on in a segment.  There is no call in here, so that no signal can part what belongs together."""
+        segment.pace = self._capacity, self._clock.last - self._current.entered
+        segment.entered = self._clock.last
         self._current.end = self._position
         self._current.following = segment
         self._current = segment

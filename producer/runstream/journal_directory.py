@@ -28,9 +28,12 @@ _pack_count: Final = Struct("<Q").pack
 class Segment:
     """One segment file, mapped."""
 
-    __slots__ = ("buffer", "capacity", "descriptor", "drops", "end", "following", "index", "sealed")
+    __slots__ = (
+        *("buffer", "capacity", "descriptor", "drops", "end", "entered", "filled", "following", "index", "pace"),
+        "sealed",
+    )
 
-    def __init__(self, index: int, capacity: int, descriptor: int, buffer: Buffer) -> None:
+    def __init__(self, index: int, capacity: int, descriptor: int, buffer: Buffer, *, filled: bool) -> None:
         self.index = index
         self.capacity = capacity
         self.descriptor = descriptor
@@ -40,6 +43,12 @@ class Segment:
         """Offset behind the last record, once the writer has left."""
         self.following: Segment | None = None
         self.sealed = False
+        self.filled = filled
+        """Whether its pages were brought into memory."""
+        self.entered = time.time_ns()
+        """When the writer came, nanoseconds since the epoch."""
+        self.pace = 256 << 10, 1_000_000_000
+        """How fast the one before it was filled, bytes and nanoseconds; a guess where there was none."""
 
     def seal(self) -> None:
         """Note that nothing is written behind ``end`` any more, and where the journal goes on."""
@@ -84,12 +93,17 @@ class JournalDirectory:
         self._filesystem.rename(self._path, target)
         self._path = target
 
-    def create_segment(self, index: int, capacity: int) -> Segment:
-        """Make a segment file; readers see it whole or not at all.  Raises OSError."""
+    def create_segment(self, index: int, capacity: int, piece: int = 0) -> Segment:
+        """Make a segment file; readers see it whole or not at all.  Raises OSError.
+
+        With a ``piece`` its pages are brought into memory, in pieces of so many bytes.
+        """
         final = self._path / segment_name(index)
         made = final.with_suffix(".new")
         descriptor, buffer = self._filesystem.allocate(made, capacity)
         try:
+            if piece:
+                self._filesystem.fill(descriptor, capacity, piece)
             buffer[0:HEADER_SIZE] = pack_header(self.producer_id, index, capacity, time.time_ns())
             self._filesystem.rename(made, final)
         except BaseException:
@@ -99,7 +113,7 @@ class JournalDirectory:
             with contextlib.suppress(OSError):
                 self._filesystem.remove(made)
             raise
-        return Segment(index, capacity, descriptor, buffer)
+        return Segment(index, capacity, descriptor, buffer, filled=piece > 0)
 
     def remove_segment(self, index: int) -> None:
         """Remove a segment that was prepared in vain."""

@@ -31,6 +31,7 @@ from runstream.inputs import (
 )
 from runstream_schemas import events as ev
 from runstream_schemas.errors import InvalidInputError, ParamConflictError
+from runstream_schemas.events import encode_event
 from runstream_schemas.names import check_key, check_path
 from runstream_schemas.values import to_text
 
@@ -39,7 +40,7 @@ __all__ = ["DEFAULT_TABLE", "Run", "RunInfo", "find_run"]
 DEFAULT_TABLE: Final = "predictions"
 
 _time_ns = time.time_ns
-_INT64: Final = range(-(1 << 63), 1 << 63)
+_LEAST, _MOST = -(1 << 63), (1 << 63) - 1
 _TEXT: Final = frozenset({str})
 
 
@@ -133,26 +134,40 @@ class Run:
             value = as_float(key, value)
         if step is None:
             step = 0
-        elif type(step) is not int or step not in _INT64:
+        elif type(step) is not int or not _LEAST <= step <= _MOST:
             step = as_integer(step, "step")
-        if timestamp is None:
-            timestamp = _time_ns() // 1_000_000
-        elif type(timestamp) is not int or timestamp not in _INT64:
-            timestamp = as_integer(timestamp, "timestamp")
-        self._client.emit_points(ev.MetricLogged(self.run_id, key, value, step, timestamp))
+        now = _time_ns()
+        timestamp = now // 1_000_000 if timestamp is None else as_integer(timestamp, "timestamp")
+        event = ev.MetricLogged(self.run_id, key, value, step, timestamp)
+        client = self._client
+        if client.samples_points:
+            client.emit_points(event)
+        else:
+            client.emit_body(encode_event(event), now)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None, timestamp: int | None = None) -> None:
         """Log one point of each of several metrics, at one step and time."""
-        check_mapping(metrics, "metrics")
+        if type(metrics) is not dict:
+            check_mapping(metrics, "metrics")
         values = {}
         for key, value in metrics.items():
             if key not in known_keys:
                 learn_key(key, "metric")
             values[key] = value if type(value) is float else as_float(key, value)
-        step = 0 if step is None else as_integer(step, "step")
-        timestamp = _time_ns() // 1_000_000 if timestamp is None else as_integer(timestamp, "timestamp")
-        if values:
-            self._client.emit_points(ev.MetricsLogged(self.run_id, values, step, timestamp))
+        if step is None:
+            step = 0
+        elif type(step) is not int or not _LEAST <= step <= _MOST:
+            step = as_integer(step, "step")
+        now = _time_ns()
+        timestamp = now // 1_000_000 if timestamp is None else as_integer(timestamp, "timestamp")
+        if not values:
+            return
+        event = ev.MetricsLogged(self.run_id, values, step, timestamp)
+        client = self._client
+        if client.samples_points:
+            client.emit_points(event)
+        else:
+            client.emit_body(encode_event(event), now)
 
     def set_tag(self, key: str, value: Any) -> None:
         """Set a tag: text, by ``str()``; the last value holds."""
@@ -170,7 +185,7 @@ class Run:
 
     def log_prediction(self, row: Mapping[str, Any], table: str = DEFAULT_TABLE) -> None:
         """Append one row, column name to value, to a table.  Values: see `runstream_schemas.values`."""
-        if not isinstance(row, Mapping):
+        if type(row) is not dict and not isinstance(row, Mapping):
             raise InvalidInputError(
                 f"a prediction is a dict of column to value, not {type(row).__name__}: {to_text(row):.100}"
             )

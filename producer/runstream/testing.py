@@ -108,7 +108,8 @@ class _MemoryStaging:
         return Staged(digest, len(data))
 
 
-def _emit_body(body: bytes) -> None:
+def _emit_body(body: bytes, now: int = 0) -> None:
+    del now
     if _captures:
         _captures[-1].append(decode_event(body))
 

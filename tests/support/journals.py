@@ -158,7 +158,7 @@ def _counted(name: str) -> Callable[..., Any]:
 
 
 for _name in (
-    *("make_directory", "sync", "sync_directory", "truncate"),
+    *("make_directory", "fill", "sync", "sync_directory", "truncate"),
     *("rename", "remove", "remove_directory", "read_texts"),
 ):
     setattr(FaultyFilesystem, _name, _counted(_name))

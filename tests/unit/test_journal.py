@@ -185,18 +185,6 @@ def test_a_closed_journal_is_sealed_and_has_no_room_left_over(tmp_path: Path) ->
     assert drops(path) == {}
 
 
-def test_touching_pages_ends_when_the_segment_is_taken(journal: Journal) -> None:
-    """What was logged there is not overwritten."""
-    journal.prepare()
-    spare = journal._spare
-    assert spare is not None
-    while journal._current is not spare:
-        journal.append(b"\xff" * 1_000)
-    before = bytes(spare.buffer[0 : spare.capacity])
-    journal._touch_pages(spare)
-    assert bytes(spare.buffer[0 : spare.capacity]) == before
-
-
 def test_an_abandoned_event_is_a_hole_and_what_comes_after_it_is_read(
     journal: Journal, disk: FaultyFilesystem, tmp_path: Path
 ) -> None:

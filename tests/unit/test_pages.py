@@ -1,0 +1,78 @@
+"""Pages of a new segment that are brought into memory before log calls store into them."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from runstream.filesystem import Filesystem
+from runstream.journal import Clock
+from runstream.pages import piece_for, touch
+from runstream_schemas.segment import HEADER_SIZE
+from support.journals import FaultyFilesystem, make_journal
+
+SECOND = 1_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("size", "nanoseconds", "piece"),
+    [
+        (16 << 20, SECOND, 2 << 20),
+        (8 << 20, SECOND, 2 << 20),
+        (4 << 20, SECOND, 256 << 10),
+        (256 << 10, SECOND, 64 << 10),
+        (255 << 10, SECOND, 0),
+        (1, 3600 * SECOND, 0),
+        (1 << 20, 0, 2 << 20),
+        (1 << 20, -SECOND, 2 << 20),
+    ],
+)
+def test_the_more_is_logged_the_larger_are_the_pieces(size: int, nanoseconds: int, piece: int) -> None:
+    """A quarter of a second's bytes are a piece at least; a clock that was set back does no harm."""
+    assert piece_for(size, nanoseconds) == piece
+
+
+@pytest.mark.parametrize("size", [10_000, 64 << 10, 200_000])
+def test_a_file_is_filled_to_its_end_and_no_further(tmp_path: Path, size: int) -> None:
+    """With what an empty file holds: zeros."""
+    filesystem = Filesystem()
+    descriptor, buffer = filesystem.allocate(tmp_path / "file", size)
+    filesystem.fill(descriptor, size, 64 << 10)
+    assert buffer[0:size] == bytes(size)
+    assert os.fstat(descriptor).st_size == size
+    buffer.close()
+    filesystem.close(descriptor)
+
+
+@pytest.mark.parametrize("turn", [0, SECOND])
+def test_touching_changes_nothing_in_a_fresh_segment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, turn: int
+) -> None:
+    """Its header is passed over, and its last page may be cut; the interpreter lock is given away in between."""
+    monkeypatch.setattr("runstream.pages._TURN", turn)
+    size = 300 * 4096 + 100
+    filesystem = Filesystem()
+    descriptor, buffer = filesystem.allocate(tmp_path / "file", size)
+    buffer[0:HEADER_SIZE] = b"h" * HEADER_SIZE
+    touch(buffer)
+    assert buffer[0:size] == b"h" * HEADER_SIZE + bytes(size - HEADER_SIZE)
+    buffer.close()
+    filesystem.close(descriptor)
+
+
+def test_segments_are_filled_before_anybody_sees_them_while_much_is_logged(tmp_path: Path) -> None:
+    """And when hardly anything is logged any more they are not."""
+    disk, clock = FaultyFilesystem(), Clock()
+    journal = make_journal(tmp_path, disk, clock)
+    journal.prepare()
+    assert disk.calls[-3:] == ["allocate", "fill", "rename"]
+    assert journal._spare is not None
+    assert journal._spare.filled
+    while journal._current.index == 0:
+        assert journal.append(bytes(1_000), time.time_ns() + 3600 * SECOND) is None
+    journal.prepare()
+    assert disk.calls[-2:] == ["allocate", "rename"]
+    assert journal._spare is not None
+    assert not journal._spare.filled
+    journal.close()
