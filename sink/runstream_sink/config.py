@@ -52,6 +52,12 @@ ALLOW_OPEN = Setting(
     "Whether other machines may be served without a token: then they read and change everything.",
     choices=("yes", "no"),
 )
+MLFLOW_UI = Setting(
+    "mlflow_ui",
+    "no",
+    "Whether the sink serves MLflow's own UI, of the mlflow that is installed beside it, at /mlflow.",
+    choices=("yes", "no"),
+)
 
 SINK_SETTINGS: Final = (
     STREAM,
@@ -67,6 +73,7 @@ SINK_SETTINGS: Final = (
     TOKEN,
     ALLOWED_HOSTS,
     ALLOW_OPEN,
+    MLFLOW_UI,
 )
 
 
@@ -83,6 +90,8 @@ class HttpOptions(NamedTuple):
     """In lower case."""
     may_move: bool = False
     """Whether another port will do, since nobody has named this one."""
+    mlflow_ui: bool = False
+    """Whether MLflow's own UI is served too."""
 
     def __repr__(self) -> str:
         return f"HttpOptions({self.host!r}, {self.port}, token={'set' if self.token else 'none'})"
@@ -123,6 +132,7 @@ def resolve(
     host: str | None = None,
     port: int | None = None,
     allow_open: bool | None = None,
+    mlflow_ui: bool | None = None,
 ) -> Options:
     """Settings from arguments, environment and defaults.  Raises `InvalidInputError` naming what is wrong."""
     location = StoreLocation.parse(STORE.get(store))
@@ -134,7 +144,7 @@ def resolve(
         retention_size=RETENTION_SIZE.get(),
         log_level=LOG_LEVEL.get(),
         log_format=LOG_FORMAT.get(),
-        http=_http(host, port, _word(allow_open)) if HTTP.get(_word(http)) == "yes" else None,
+        http=_http(host, port, _word(allow_open), _word(mlflow_ui)) if HTTP.get(_word(http)) == "yes" else None,
     )
 
 
@@ -142,14 +152,21 @@ def _word(answer: bool | None) -> str | None:
     return None if answer is None else "yes" if answer else "no"
 
 
-def _http(host: str | None, port: int | None, allow_open: str | None) -> HttpOptions:
+def _http(host: str | None, port: int | None, allow_open: str | None, mlflow_ui: str | None) -> HttpOptions:
     address = HOST.get(host).strip().removeprefix("[").removesuffix("]")
     number = PORT.get(port)
     if number >= 1 << 16:
         raise InvalidInputError(f"the port is {number}; it must be below 65536")
     names = tuple(name.strip().lower() for name in ALLOWED_HOSTS.get().split(",") if name.strip())
-    may_move = PORT.resolve(port).origin == "default"
-    return HttpOptions(address, number, TOKEN.get(), ALLOW_OPEN.get(allow_open) == "yes", names, may_move)
+    return HttpOptions(
+        host=address,
+        port=number,
+        token=TOKEN.get(),
+        allow_open=ALLOW_OPEN.get(allow_open) == "yes",
+        allowed_hosts=names,
+        may_move=PORT.resolve(port).origin == "default",
+        mlflow_ui=MLFLOW_UI.get(mlflow_ui) == "yes",
+    )
 
 
 def _artifact_directory(artifacts: str, location: StoreLocation) -> Path:

@@ -52,6 +52,9 @@ def sink(
     allow_open: Annotated[
         bool, typer.Option("--allow-open", help="Serve other machines without a token: they read and change all.")
     ] = False,
+    mlflow_ui: Annotated[
+        bool, typer.Option("--mlflow-ui", help="Serve MLflow's own UI too, at /mlflow.  Needs mlflow installed.")
+    ] = False,
 ) -> int:
     """Apply the stream to the store, until SIGTERM or SIGINT, and serve it over HTTP; what was begun is finished first.
 
@@ -68,6 +71,7 @@ def sink(
         host=host,
         port=port,
         allow_open=allow_open or None,
+        mlflow_ui=mlflow_ui or None,
     )
     set_up(options.log_level, options.log_format)
     wait_for(run_sink(options, once=once, standby=standby))

@@ -19,6 +19,7 @@ from runstream_sink.http.heads import Headed
 from runstream_sink.http.health import ROUTES as HEALTH
 from runstream_sink.http.measures import Measured
 from runstream_sink.http.mlflow import ROUTES as MLFLOW
+from runstream_sink.http.mlflow_ui import find_files, ui_routes
 from runstream_sink.http.native import ROUTES as NATIVE
 from runstream_sink.http.problems import to_response
 
@@ -29,8 +30,13 @@ BODY_LIMIT = 16 << 20
 
 
 def create_app(context: HttpContext) -> Litestar:
-    """All routes.  Handlers get ``context`` by naming it.  Must be served by `guarded`."""
+    """All routes.  Handlers get ``context`` by naming it.  Must be served by `guarded`.  Blocking.
+
+    Raises `EnvironmentUnavailableError` if MLflow's UI is to be served and is not installed.
+    """
     handlers: list[ControllerRouterHandler] = [*HEALTH, *NATIVE, *MLFLOW]
+    if context.http.mlflow_ui:
+        handlers += ui_routes(find_files())
     return Litestar(
         handlers,
         dependencies={"context": Provide(lambda: context, sync_to_thread=False)},

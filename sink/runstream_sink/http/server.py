@@ -28,6 +28,7 @@ from runstream_sink.http.context import HttpContext
 from runstream_sink.http.feed import ChangeFeed
 from runstream_sink.http.guard import check_exposure
 from runstream_sink.http.measures import Measures
+from runstream_sink.http.mlflow_ui import PATH as UI_PATH
 from runstream_sink.http.readers import PooledReader
 from runstream_sink.http.writer import Writer, Writing, find_writing
 from runstream_sink.location import StoreLocation
@@ -127,7 +128,7 @@ async def serving(options: Options, http: HttpOptions, consumer: Consumer) -> As
     """Serve the store that ``consumer`` writes, until the end or until `HttpServer.end`.
 
     Raises `InvalidInputError` for an address that may not be served, `EnvironmentUnavailableError` for one that
-    cannot be.
+    cannot be, and where MLflow's UI is to be served and is not installed.
     """
     check_exposure(http)
     listening = await asyncio.to_thread(bind, http)
@@ -143,6 +144,8 @@ async def serving(options: Options, http: HttpOptions, consumer: Consumer) -> As
         with _announced(server.address, address_file(options.store)):
             server.start()
             _log.info("serving HTTP", url=server.address.url, token="required" if http.token else "none")
+            if http.mlflow_ui:
+                _log.info("serving MLflow's UI", url=f"{server.address.url}{UI_PATH}/")
             try:
                 yield server
             finally:

@@ -7,17 +7,25 @@ what does not exist too, have MLflow's form.  See docs/mlflow.md for what is ser
 from collections.abc import Iterable
 from typing import Any, Final
 
-from litestar import Request, Response, route
+from litestar import HttpMethod, Request, Response, route
 
-from runstream_sink.http.context import Context
+from runstream_sink.http.context import Context, HttpContext
 from runstream_sink.http.mlflow import about, artifacts, datasets, experiments, graphql, logging, metrics, runs
 from runstream_sink.http.mlflow.call import Call, Endpoint
 from runstream_sink.http.mlflow.documents import json_answer
 from runstream_sink.http.mlflow.errors import to_answer, unknown_endpoint
 from runstream_sink.http.mlflow.fields import decode, read_arguments, read_document
 
-__all__ = ["ROUTES", "SERVED"]
+__all__ = ["METHODS", "ROUTES", "SERVED", "answer"]
 
+METHODS: Final[list[HttpMethod]] = [
+    HttpMethod.GET,
+    HttpMethod.POST,
+    HttpMethod.PUT,
+    HttpMethod.PATCH,
+    HttpMethod.DELETE,
+]
+"""Of requests that are answered in MLflow's form, whatever they ask for."""
 _PREFIXES: Final = ("/api", "/ajax-api")
 _AREAS: Final[dict[str, Iterable[Endpoint]]] = {
     "2.0/mlflow/": (
@@ -64,22 +72,27 @@ def _find(method: str, path: str) -> tuple[Endpoint, str]:
         "/ajax-api/3.0/{rest:path}",
         *(f"/{endpoint.path}" for endpoint in _ROOT),
     ],
-    http_method=["GET", "POST", "PUT", "PATCH", "DELETE"],
+    http_method=METHODS,
     include_in_schema=False,
     request_max_body_size=None,
 )
 async def _serve(request: Request[Any, Any, Any], context: Context) -> Response[Any]:
     """Answer any request."""
+    return await answer(request, context, request.scope["path"])
+
+
+async def answer(request: Request[Any, Any, Any], context: HttpContext, path: str) -> Response[Any]:
+    """What is answered to a request as if it were for ``path``; never raises."""
     try:
-        endpoint, rest = _find(request.method, request.scope["path"])
+        endpoint, rest = _find(request.method, path)
         given: dict[str, Any] = {}
         if endpoint.fields:
             with_query = request.method == "GET" or endpoint.path == "upload-artifact"
             given = read_arguments(request, endpoint.fields) if with_query else await read_document(request)
-        answer = await endpoint.handler(Call(context, request, decode(endpoint.fields, given), rest))
+        found = await endpoint.handler(Call(context, request, decode(endpoint.fields, given), rest))
     except Exception as error:  # noqa: BLE001 - every answer has MLflow's form
         return to_answer(error)
-    return answer if isinstance(answer, Response) else json_answer(answer)
+    return found if isinstance(found, Response) else json_answer(found)
 
 
 ROUTES: Final = (_serve,)
