@@ -23,9 +23,9 @@ TOP_LEVEL = {".ci", "bench", "deploy", "docs", "examples", "producer", "requirem
 MAX_LINES = 400
 MAX_IMPORT_SECONDS = 0.05
 MAX_TRIES = 40
-OPTIONAL = {"aiokafka", "matplotlib", "mlflow", "numpy", "pandas", "PIL", "plotly", "structlog"}
+OPTIONAL = {"aiokafka", "matplotlib", "mlflow", "numpy", "pandas", "PIL", "plotly", "pyarrow", "rich", "structlog"}
 """Libraries that the producer may use where they are there; it never imports them while it is imported itself."""
-HEAVY = OPTIONAL | {"asyncio", "pyarrow", "sqlite3"}
+HEAVY = OPTIONAL | {"asyncio", "sqlite3"}
 
 
 def _name(path: Path) -> str:

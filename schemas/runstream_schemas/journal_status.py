@@ -14,7 +14,15 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from runstream_schemas.errors import CorruptDataError, EnvironmentUnavailableError, UnsupportedFormatError
-from runstream_schemas.reader import Chunk, JournalReader, Position, has_writer, journal_names, segment_indices
+from runstream_schemas.reader import (
+    Chunk,
+    JournalReader,
+    Position,
+    beginning_of,
+    has_writer,
+    journal_names,
+    segment_indices,
+)
 from runstream_schemas.segment import DROP_REASONS, HEADER_SIZE, SegmentHeader, segment_name, unpack_header
 
 __all__ = [
@@ -145,7 +153,7 @@ def _header(page: bytes) -> SegmentHeader | None:
 
 
 def _journal(path: Path, extent: _Extent, position: Position | None) -> JournalStatus:
-    position = position or Position()
+    position = position or beginning_of(path.name)
     living = has_writer(path)
     on_disk = sum(segment.size for segment in extent.values())
     first = None if position.done else _first_record(path, position)

@@ -6,11 +6,16 @@ It is here because everyone who takes events out of a journal needs it: the sink
   readers do not look like a writer.
 * Reads go through ``pread``, never through a mapping: another reader, or the writer on closing, may cut the file.
 * All records are read, in order; a position lies behind the last record that was handed out.
+
+What a producer logs may go on in further journals, its *continuations*: ``PRODUCER_ID-SEQ``, where SEQ, 19 digits, is
+the seq of its first record.  Nobody writes to a journal again whose writer has left it, so an import that finds more
+where it has read before goes on in one of these.
 """
 
 import contextlib
 import fcntl
 import os
+import re
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -30,9 +35,20 @@ from runstream_schemas.segment import (
     unpack_header,
 )
 
-__all__ = ["Chunk", "JournalReader", "Position", "has_writer", "journal_names", "segment_indices"]
+__all__ = [
+    "Chunk",
+    "JournalReader",
+    "Position",
+    "beginning_of",
+    "continuation_name",
+    "has_writer",
+    "journal_names",
+    "segment_indices",
+]
 
 _LEAST_WINDOW: Final = 64 << 10
+_NAME: Final = re.compile(r"[0-9a-f]{32}(?:-[0-9]{19})?")
+_PRODUCER: Final = 32
 
 
 class Position(NamedTuple):
@@ -68,6 +84,16 @@ def journal_names(journals: Path) -> list[str]:
         return []
 
 
+def continuation_name(producer_id: bytes, first: int) -> str:
+    """The journal in which a producer's events go on from seq ``first`` on; 0 gives its first journal."""
+    return f"{producer_id.hex()}-{first:019d}" if first else producer_id.hex()
+
+
+def beginning_of(name: str) -> Position:
+    """Where the reading of a journal begins."""
+    return Position(next_seq=int(name[_PRODUCER + 1 :] or 0))
+
+
 def segment_indices(journal: Path) -> list[int]:
     """Indices of the segments that a journal has, ascending."""
     try:
@@ -99,7 +125,7 @@ def _is_held(lock: int) -> bool:
 
 
 def _is_journal_name(name: str) -> bool:
-    return len(name) == 32 and set(name) <= set("0123456789abcdef")
+    return _NAME.fullmatch(name) is not None
 
 
 class JournalReader:
@@ -113,8 +139,8 @@ class JournalReader:
         """
         self.path = path
         self.until = until
-        self.producer_id = bytes.fromhex(path.name)
-        self.position = position or Position()
+        self.producer_id = bytes.fromhex(path.name[:_PRODUCER])
+        self.position = beginning_of(path.name) if position in {None, Position()} else position
         self._seed = record_seed(self.producer_id)
         self._descriptor = -1
         self._opened = -1

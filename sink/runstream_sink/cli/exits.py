@@ -33,7 +33,7 @@ class Exit(IntEnum):
 MEANINGS: Final = {
     Exit.OK: "All is well.",
     Exit.WRONG: "The command did its work and found something wrong: `verify` violations, `replay` events that the "
-    "stream no longer holds, `dlq retry` letters that stay dead.",
+    "stream no longer holds, `dlq retry` letters that stay dead, `import-mlflow` what could not be brought.",
     Exit.USAGE: "The command line, or a setting's value, is none.",
     Exit.ENVIRONMENT: "Something outside is missing or refuses: a stream, a store, a file, an extra that is not "
     "installed, or a store that is there already where `replay` needs a fresh one.",

@@ -16,7 +16,8 @@ _HEAD: Final = """\
 # The command line
 
 This page is made from the commands (`python -m runstream_sink.cli.reference > docs/cli.md`); `runstream COMMAND --help`
-says the same. The commands come with the extra `sink`: `pip install 'runstream[sink]'`; `ship` comes with `kafka`.
+says the same. The commands come with the extra `sink`: `pip install 'runstream[sink]'`; `ship` comes with `kafka`,
+`import-mlflow` with `mlflow`.
 
 Only data goes to standard output; progress, log lines and errors go to standard error. With `--json` a command prints
 one JSON document: bytes as base64, numbers that JSON lacks as the texts `"NaN"`, `"Infinity"` and `"-Infinity"`, times

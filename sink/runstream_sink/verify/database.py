@@ -168,7 +168,8 @@ def _check_position(collector: Collector, journal: str, next_seq: int, seen: See
     """All events before a position were seen; gaps before the last one are findings of their own."""
     if next_seq <= 0:
         return
-    last = max((last for _, last in seen.get(journal, ())), default=-1)
+    producer = journal.partition("-")[0]  # the rest tells a continuation from others
+    last = max((last for _, last in seen.get(producer, ())), default=-1)
     if last < next_seq - 1:
         detail = f"the stream was read up to event {next_seq - 1}, the last that was seen is {last}"
         collector.add("position", f"producer {journal}", detail)

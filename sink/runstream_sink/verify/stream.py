@@ -14,7 +14,7 @@ import msgspec
 from runstream_schemas.batch import Batch
 from runstream_schemas.errors import InvalidInputError
 from runstream_schemas.follower import parse_position
-from runstream_schemas.reader import Position
+from runstream_schemas.reader import Position, journal_names
 from runstream_sink.apply import apply
 from runstream_sink.changes import Changes, Order, origin_of
 from runstream_sink.query.operations import list_positions
@@ -61,6 +61,8 @@ async def check_stream(
             raise InvalidInputError(
                 f"the store {reader.location.text} never read the stream in {queue}; check --stream"
             )
+        for name in _unread_continuations(queue, positions):
+            positions.pop(name, None)  # what its producer logged has not been read to its end
         done = 0
         while delivery := await source.read(_DELIVERY):
             batches = [_applied(batch, positions, seen, collector) for batch in delivery.batches]
@@ -69,6 +71,12 @@ async def check_stream(
             progress("events of the stream", done, 0)
     finally:
         await source.close()
+
+
+def _unread_continuations(queue: Path, positions: Mapping[str, Position]) -> set[str]:
+    """First journals of the producers that have continuations which the store has not read to their end."""
+    names = [name for name in journal_names(queue / "journals") if "-" in name]
+    return {name.partition("-")[0] for name in names if not positions.get(name, Position()).done}
 
 
 def _applied(batch: Batch, positions: Mapping[str, Position], seen: Seen, collector: Collector) -> Batch:
@@ -161,7 +169,10 @@ async def _points(reader: StoreReader, changes: Changes) -> list[_Problem]:
     points = [(*key, point) for key, of_metric in changes.metrics.items() for point in of_metric]
     if not points:
         return []
-    wanted = [(run_id, key, p.step, p.timestamp, p.producer_id.hex(), p.seq, p.idx) for run_id, key, p in points]
+    wanted = [
+        (run_id, key, step, timestamp, producer_id.hex(), seq, idx)
+        for run_id, key, (step, timestamp, _, producer_id, seq, idx) in points
+    ]
     rows = await reader.fetch("verify_points_of", wanted=_json(wanted))
     held = {at: bits_of(value_of(value, bits)) for at, value, bits in rows}
     problems = []
