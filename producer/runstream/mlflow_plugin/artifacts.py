@@ -14,6 +14,7 @@ from mlflow.tracking import get_tracking_uri
 from runstream import files
 from runstream.inputs import as_local_path, join_path
 from runstream.mlflow_plugin.entities import speaking_mlflow
+from runstream.mlflow_plugin.model_records import models_of
 from runstream.mlflow_plugin.session import session_of
 from runstream.tracking.artifacts import listed
 from runstream_schemas.errors import NotFoundError
@@ -46,10 +47,16 @@ class Artifacts(ArtifactRepository):  # type: ignore[misc]
             files.log_directory(self._session.client, self._run_id, as_local_path(local_dir), below)
 
     def list_artifacts(self, path: str | None = None) -> list[FileInfo]:
-        """What lies directly in a directory; nothing in what is none."""
+        """What lies directly in a directory; nothing in what is none.
+
+        Of a run without the files of its models, which MLflow lists by itself, below the models' names.
+        """
         with speaking_mlflow():
             try:
                 held = self._session.read(lambda source: source.list_artifacts(self._run_id))
+                if not self._root:
+                    models = tuple(f"{one.path}/" for one in models_of(self._session.source.get_run(self._run_id).tags))
+                    held = [one for one in held if not one.path.startswith(models)]
             except NotFoundError:
                 held = []
         skip = len(self._root) + 1 if self._root else 0

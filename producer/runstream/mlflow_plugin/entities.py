@@ -1,9 +1,25 @@
 """Between our records and MLflow's entities, and from our errors to MLflow's."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from mlflow.entities import Experiment, ExperimentTag, Metric, Param, Run, RunData, RunInfo, RunTag
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    Experiment,
+    ExperimentTag,
+    InputTag,
+    LoggedModelInput,
+    LoggedModelOutput,
+    Metric,
+    Param,
+    Run,
+    RunData,
+    RunInfo,
+    RunInputs,
+    RunOutputs,
+    RunTag,
+)
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import (
     INVALID_PARAMETER_VALUE,
@@ -11,6 +27,9 @@ from mlflow.protos.databricks_pb2 import (
     TEMPORARILY_UNAVAILABLE,
 )
 
+from runstream.mlflow_plugin.model_records import MODEL_INPUT, OUTPUT, is_about_models
+from runstream.tracking.datasets import DatasetInput as KeptInput
+from runstream.tracking.datasets import split_inputs
 from runstream.tracking.records import ExperimentRecord, RunRecord
 from runstream_schemas.errors import InvalidInputError, NotFoundError, RunstreamError
 
@@ -35,7 +54,11 @@ def run_entity(held: RunRecord) -> Run:
         artifact_uri=f"{SCHEME}:/{held.run_id}",
         run_name=held.name or "",
     )
-    tags = {**held.tags, RUN_NAME: held.name} if held.name else held.tags
+    tags, datasets = split_inputs(held.tags)
+    inputs, outputs = _models(tags)
+    tags = {key: value for key, value in tags.items() if not is_about_models(key)}
+    if held.name:
+        tags[RUN_NAME] = held.name
     return Run(
         info,
         RunData(
@@ -43,6 +66,28 @@ def run_entity(held: RunRecord) -> Run:
             [Param(key, value) for key, value in held.params.items()],
             [RunTag(key, value) for key, value in tags.items()],
         ),
+        RunInputs([_dataset_input(one) for one in datasets], inputs),
+        RunOutputs(outputs),
+    )
+
+
+def _models(tags: Mapping[str, str]) -> tuple[list[LoggedModelInput], list[LoggedModelOutput]]:
+    """The models that are a run's inputs and outputs."""
+    return (
+        [LoggedModelInput(key.removeprefix(MODEL_INPUT)) for key in tags if key.startswith(MODEL_INPUT)],
+        [
+            LoggedModelOutput(key.removeprefix(OUTPUT), int(step))
+            for key, step in tags.items()
+            if key.startswith(OUTPUT) and step.lstrip("-").isdecimal()
+        ],
+    )
+
+
+def _dataset_input(held: KeptInput) -> DatasetInput:
+    dataset = held.dataset
+    return DatasetInput(
+        Dataset(dataset.name, dataset.digest, dataset.source_type, dataset.source, dataset.schema, dataset.profile),
+        [InputTag(tag.key, tag.value) for tag in held.tags],
     )
 
 

@@ -44,6 +44,11 @@ class Memory:
         held = self._runs.get(run_id)
         return None if held is None else held.params.get(key)
 
+    def is_running(self, run_id: str) -> bool:
+        """Whether it is a run that was made here and has not ended."""
+        held = self._runs.get(run_id)
+        return held is not None and held.status == "RUNNING"
+
     def experiment(self, experiment_id: str) -> ExperimentRecord | None:
         """An experiment; None if it was not made here."""
         return self._experiments.get(experiment_id)

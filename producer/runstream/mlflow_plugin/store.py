@@ -6,6 +6,7 @@ ended, the answer is what this process itself has logged.
 """
 
 import time
+from importlib.util import find_spec
 from typing import Any, Final
 from uuid import uuid4
 
@@ -13,13 +14,16 @@ from mlflow.entities import Metric, Run, RunStatus, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_ALREADY_EXISTS
 from mlflow.store.entities.paged_list import PagedList
-from mlflow.store.tracking.abstract_store import AbstractStore
 
+import mlflow
 from runstream import run_names
 from runstream.inputs import as_float, as_integer, as_text
 from runstream.mlflow_plugin.entities import RUN_NAME, USER, experiment_entity, run_entity, speaking_mlflow
 from runstream.mlflow_plugin.memory import Memory
+from runstream.mlflow_plugin.model_records import MODEL_INPUT
+from runstream.mlflow_plugin.models import ModelMethods
 from runstream.mlflow_plugin.session import session_of
+from runstream.tracking.datasets import input_tag
 from runstream.tracking.records import ExperimentRecord, Page, Point, RunRecord
 from runstream_schemas import events as ev
 from runstream_schemas.errors import EnvironmentUnavailableError, NotFoundError
@@ -32,7 +36,7 @@ _MOST: Final = 10_000
 """Items that a page may have."""
 
 
-class TrackingStore(AbstractStore):  # type: ignore[misc]
+class TrackingStore(ModelMethods):
     """What ``mlflow.set_tracking_uri("runstream+...")`` opens."""
 
     def __init__(self, store_uri: str, artifact_uri: str | None = None) -> None:
@@ -41,6 +45,8 @@ class TrackingStore(AbstractStore):  # type: ignore[misc]
         with speaking_mlflow():
             self._session = session_of(store_uri)
         self._memory = Memory()
+        self._told: set[tuple[str, str, int, int, str]] = set()
+        _spare_spark()
 
     def create_experiment(self, name: str, artifact_location: str | None = None, tags: Any = None) -> str:
         """Make an experiment; its id follows from its name."""
@@ -215,10 +221,15 @@ class TrackingStore(AbstractStore):  # type: ignore[misc]
         self._memory.delete_tag(run_id, key)
 
     def log_batch(self, run_id: str, metrics: Any, params: Any, tags: Any) -> None:
-        """Log points of metrics, params and tags: all of them, or none where one of them raises."""
+        """Log points of metrics, params and tags: all of them, or none where one of them raises.
+
+        Points that ``log_model`` copies from the run's history, in order to say that they are of the model, are there.
+        """
         with speaking_mlflow():
             check_run_id(run_id)
             points = [(check_key(one.key, "metric"), _point(one)) for one in metrics]
+            if self._told:
+                points = self._without_copies(run_id, metrics, points)
             texts = {check_key(one.key, "param"): as_text(one.value) for one in params}
             labels = {check_key(one.key, "tag"): as_text(one.value) for one in tags}
         for key, text in texts.items():
@@ -235,31 +246,43 @@ class TrackingStore(AbstractStore):  # type: ignore[misc]
         self._memory.log(run_id, texts, labels, points)
 
     def log_inputs(self, run_id: str, datasets: Any = None, models: Any = None) -> None:
-        """Datasets and models are not kept, and autologging libraries log them: accept them."""
-
-    def record_logged_model(self, run_id: str, mlflow_model: Any) -> None:
-        """Models are kept as the artifacts that they are."""
-
-    def search_logged_models(self, *arguments: Any, **options: Any) -> Any:
-        """There are none."""
-        del arguments, options
-        return PagedList([], None)
+        """Keep datasets and models as inputs of a run, in tags; those that this process has logged before stay."""
+        with speaking_mlflow():
+            tags = dict(map(input_tag, datasets or ())) | {MODEL_INPUT + one.model_id: "" for one in models or ()}
+        held = self._memory.run(run_id)
+        self._set_tags(run_id, {key: text for key, text in tags.items() if held is None or key not in held.tags})
 
     def get_metric_history(
         self, run_id: str, metric_key: str, max_results: int | None = None, page_token: str | None = None
     ) -> Any:
         """All points of a metric, or a page of them."""
-        points: list[Point] = []
-        cursor = page_token or None
+        page = Page(min(max_results or _MOST, _MOST), page_token or None)
         with speaking_mlflow():
-            while True:
-                page = Page(min(max_results or _MOST, _MOST), cursor)
-                found = self._session.read(lambda source, page=page: source.metric_page(run_id, metric_key, page))  # type: ignore[misc]
-                points += found.points
-                cursor = found.cursor
-                if cursor is None or max_results is not None:
-                    break
+            points, cursor = self._history(run_id, metric_key, page)
+            while cursor is not None and max_results is None:
+                more, cursor = self._history(run_id, metric_key, Page(_MOST, cursor))
+                points += more
+        if self._memory.is_running(run_id):
+            self._told.update(_identity(run_id, metric_key, point) for point in points)
         return PagedList([Metric(metric_key, float(one.value), one.timestamp, one.step) for one in points], cursor)
+
+    def _history(self, run_id: str, key: str, page: Page) -> tuple[list[Point], str | None]:
+        """A page of points; of a run of this process that no sink has yet, the latest."""
+        try:
+            found = self._session.read(lambda source: source.metric_page(run_id, key, page))
+        except (EnvironmentUnavailableError, NotFoundError):
+            held = self._memory.run(run_id)
+            if held is None:
+                raise
+            return [held.metrics[key]] if key in held.metrics else [], None
+        return found.points, found.cursor
+
+    def _without_copies(self, run_id: str, metrics: Any, points: list[tuple[str, Point]]) -> list[tuple[str, Point]]:
+        """Points without those of a model that this store has just told."""
+        told, pairs = self._told, zip(metrics, points, strict=True)
+        kept = [pair for one, pair in pairs if one.model_id is None or _identity(run_id, *pair) not in told]
+        self._told = set()
+        return kept
 
     def link_traces_to_run(self, trace_ids: list[str], run_id: str) -> None:
         """There are no traces here."""
@@ -301,8 +324,23 @@ class TrackingStore(AbstractStore):  # type: ignore[misc]
         self._session.emit(event)
 
 
+def _spare_spark() -> None:
+    """Spare each log call two looks for a Spark session, which take four times as long as all the rest of it.
+
+    MLflow looks for one that names a model registry where nothing else does.  Where there is no pyspark, the empty
+    address says at once what that look would find: that the registry is where the tracking URI says.
+    """
+    if find_spec("pyspark") is None and mlflow.get_registry_uri() == mlflow.get_tracking_uri():
+        mlflow.set_registry_uri("")
+
+
 def _now() -> int:
     return time.time_ns() // 1_000_000
+
+
+def _identity(run_id: str, key: str, point: Point) -> tuple[str, str, int, int, str]:
+    """What two equal points have in common, NaN included."""
+    return run_id, key, point.step, point.timestamp, repr(float(point.value))
 
 
 def _point(metric: Any) -> Point:

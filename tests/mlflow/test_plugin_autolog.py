@@ -1,0 +1,77 @@
+"""Libraries that log by themselves, through the plugin: what they log is kept, models and datasets too."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.http_sink import http_sink_apart
+from support.mlflow import run_measured
+from support.pipeline import Pipeline
+
+pytestmark = pytest.mark.server
+
+PROGRAM = Path(__file__).parent / "plugin_autolog.py"
+METRICS = ["mean_absolute_error", "mean_squared_error", "r2_score", "root_mean_squared_error", "score"]
+TRAINING = [f"training_{name}" for name in METRICS]
+SEEN = {
+    "registry": True,
+    "registry after": True,
+    "score": 1.0,
+    "model": ["model", "READY", True],
+    "params": "True",
+    "metrics": ["LinearRegression_score_unknown_dataset", *TRAINING],
+    "tags": "LinearRegression",
+    "hidden": [],
+    "dataset": ["train"],
+    "output": [True],
+    "points": dict.fromkeys(["LinearRegression_score_unknown_dataset", *TRAINING], 1),
+    "files": ["estimator.html", "metric_info.json"],
+    "model files": [f"model/{name}" for name in ("MLmodel", "conda.yaml", "model.pkl", "python_env.yaml")]
+    + ["model/requirements.txt"],
+    "by run": True,
+    "by id": True,
+    "no such tag": "RESOURCE_DOES_NOT_EXIST",
+    "tags of model": ["a", False, "3"],
+    "found": 2,
+    "by tag": [True],
+    "bad filter": "INVALID_PARAMETER_VALUE",
+    "pages": [1, 2],
+    "apart": [7.0, 0.0],
+    "deleted": "RESOURCE_DOES_NOT_EXIST",
+    "no run": "INVALID_PARAMETER_VALUE",
+    "input": ["rows", [["k", "v"], ["mlflow.data.context", "test"]]],
+    "found input": True,
+    "table": {"q": ["a", "b", "c"], "n": [1, 2, 3]},
+    "tables": 3,
+    "warned": [],
+}
+
+
+def test_what_scikit_learn_logs_by_itself_is_kept_and_read_back(tmp_path: Path) -> None:
+    """Params, metrics, artifacts, the dataset and the model, which loads again; and what a program logs of these."""
+    with http_sink_apart(tmp_path):
+        seen = _run(tmp_path, f"runstream+queue:{tmp_path / 'queue'}", {"RUNSTREAM_STORE": str(tmp_path / "store")})
+    del seen["run"]
+    assert seen == SEEN
+
+
+def test_autologging_needs_no_sink(tmp_path: Path) -> None:
+    """Training is not disturbed, nothing is warned of, and a sink that comes later finds the model."""
+    pipe = Pipeline(tmp_path)
+    seen = _run(tmp_path, f"runstream+{pipe.stream}", pipe.environment, "alone")
+    assert (seen["score"], seen["model"], seen["warned"]) == (1.0, ["model", "READY", True], [])
+    pipe.drain()
+    run = pipe.run(seen["run"])
+    assert run.params["fit_intercept"] == "True"
+    assert set(TRAINING) < set(run.metrics)
+    assert b"sklearn" in pipe.artifact(seen["run"], "model/MLmodel")
+
+
+def _run(root: Path, uri: str, environment: dict[str, str], *arguments: str) -> dict[str, Any]:
+    target = root / "seen.json"
+    done = run_measured(PROGRAM, uri, str(target), *arguments, cwd=root, environment=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found: dict[str, Any] = json.loads(target.read_text())
+    return found
