@@ -15,6 +15,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Collection, Mapping
+from operator import attrgetter
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +34,7 @@ _TIMESTAMP_GRAIN: Final = 1_000_000_000
 _POSITION: Final = re.compile(r"([0-9]{1,20}):([0-9]{1,20}):(-1|[0-9]{1,20}):([01])")
 _LARGEST_FILE: Final = 1 << 63
 _MOST_LOST: Final = (1 << 63) - 1
+_body: Final = attrgetter("body")
 
 
 def _ignore(_name: str, _reason: str) -> None:
@@ -191,7 +193,7 @@ class Follower:
     def _take(self, reader: JournalReader, chunk: Chunk, delivery: Delivery) -> None:
         if chunk.records or chunk.holes:
             delivery.batches.append(Batch(reader.producer_id, chunk.records, chunk.holes))
-            delivery.size += sum(len(record.body) for record in chunk.records) + 1
+            delivery.size += sum(map(len, map(_body, chunk.records))) + 1
         for (segment, reason), count in chunk.drops.items():
             delivery.losses[reader.producer_id, segment, reason] = min(count, _MOST_LOST)
 

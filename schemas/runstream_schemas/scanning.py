@@ -111,16 +111,16 @@ def _whole_records(buffer: bytes, start: int, next_seq: int, until: int | None, 
     """The records at the beginning of a buffer, up to the first that is not whole."""
     records: list[Record] = []
     holes: list[Hole] = []
-    view = memoryview(buffer)
-    at, stop = 0, len(buffer) - RECORD_HEADER_SIZE
-    take = records.append
+    at, size = 0, len(buffer)
+    stop = size - RECORD_HEADER_SIZE
+    take, unpack = records.append, _RECORD.unpack_from
     while at <= stop:
-        stored, length, seq, emit_ts = _RECORD.unpack_from(buffer, at)
+        stored, length, seq, emit_ts = unpack(buffer, at)
         body = at + RECORD_HEADER_SIZE
         end = body + length
-        if not stored or not 0 < length <= MAX_BODY or not next_seq <= seq <= MAX_SEQ or end > len(buffer):
+        if not stored or not 0 < length <= MAX_BODY or not next_seq <= seq <= MAX_SEQ or end > size:
             break
-        if stored != (crc32(view[at + 4 : end], seed) or 1):
+        if stored != (crc32(buffer[at + 4 : end], seed) or 1):  # of a copy: that takes less time than a view
             break
         if until is not None and emit_ts > until:
             return Scan(records, holes, start + at, next_seq, late=True)

@@ -7,7 +7,6 @@ from runstream_sink.changes import (
     Changes,
     DeadLetter,
     ExperimentCreation,
-    MetricPoint,
     RowsEntry,
     RunStart,
     TagValue,
@@ -31,7 +30,7 @@ async def test_a_change_says_what_of_which_run_and_experiment() -> None:
         changes.run_ids |= {B, "c" * 32}
         changes.run_starts[B] = RunStart(b"", "0", 1, None)
         changes.params[B, "p"] = TagValue(b"", "v")
-        changes.metrics[B, "m"] = [MetricPoint(0, 0, 1.0, b"", 0, 0)]
+        changes.metrics[B, "m"] = [(0, 0, 1.0, b"", 0, 0)]
         changes.rows[B, "t"] = [RowsEntry(b"", 0, 0, [], [])]
         changes.artifacts[B, "f"] = ArtifactChange(b"", "", 0, None)
         changes.experiments["5"] = ExperimentCreation(b"", 1, "five")

@@ -7,6 +7,7 @@ import stat
 import struct
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,8 +21,6 @@ from runstream_sink.store.lock import StoreLock
 from runstream_sink.store.lru import LruCache
 from runstream_sink.store.points import bits_of, latest_point, metric_rows, value_of
 from runstream_sink.store.statements import SQL, parse_statements
-
-POINT = MetricPoint(0, 0, 0.0, b"p" * 16, 0, 0)
 
 
 def test_a_directory_holds_the_database_its_lock_and_the_artifacts() -> None:
@@ -130,6 +129,10 @@ def test_a_name_that_stands_twice_is_an_error() -> None:
         parse_statements("-- name: one\nSELECT 1\n-- name: one\nSELECT 2\n")
 
 
+def _point(step: int = 0, timestamp: int = 0, value: float = 0.0, seq: int = 0, idx: int = 0) -> MetricPoint:
+    return step, timestamp, value, b"p" * 16, seq, idx
+
+
 def test_every_file_of_statements_is_read() -> None:
     """One of each is there."""
     assert {"find_runs", "put_param", "put_table", "logical_runs", "runs_page", "counts"} <= SQL.keys()
@@ -139,9 +142,7 @@ def test_every_file_of_statements_is_read() -> None:
 def test_every_double_comes_back_bit_for_bit(bits: int) -> None:
     """Payloads of NaN and the sign of zero included."""
     (value,) = struct.unpack(">d", struct.pack(">Q", bits))
-    ((*_, stored, extra),) = metric_rows(
-        {("r", "k"): [POINT._replace(value=value)]}, {"r": 1}, {"k": 1}, {b"p" * 16: 1}
-    )
+    ((*_, stored, extra),) = metric_rows({("r", "k"): [_point(value=value)]}, {"r": 1}, {"k": 1}, {b"p" * 16: 1})
     assert stored is None or not math.isnan(stored)
     assert stored is None or stored != 0 or math.copysign(1, stored) > 0 or extra is not None
     assert bits_of(value_of(stored, extra)) == bits_of(value)
@@ -149,7 +150,7 @@ def test_every_double_comes_back_bit_for_bit(bits: int) -> None:
 
 def test_rows_stand_in_the_order_of_the_primary_key() -> None:
     """Inserting in order is what a B-tree likes."""
-    points = [POINT._replace(step=step, value=math.nan, idx=idx) for step, idx in [(2, 0), (1, 1), (1, 0)]]
+    points = [_point(step=step, value=math.nan, idx=idx) for step, idx in [(2, 0), (1, 1), (1, 0)]]
     rows = metric_rows({("r", "k"): points}, {"r": 1}, {"k": 1}, {b"p" * 16: 1})
     assert [(row[2], row[6]) for row in rows] == [(1, 0), (1, 1), (2, 0)]
 
@@ -168,10 +169,10 @@ def test_rows_stand_in_the_order_of_the_primary_key() -> None:
     ],
 )
 def test_the_latest_point_is_the_greatest_by_step_timestamp_value_and_identity(
-    less: dict[str, float], greater: dict[str, float]
+    less: dict[str, Any], greater: dict[str, Any]
 ) -> None:
     """Whichever comes first."""
-    a, b = POINT._replace(**less), POINT._replace(**greater)
+    a, b = _point(**less), _point(**greater)
     assert latest_point([a, b]) is b
     assert latest_point([b, a]) is b
 

@@ -15,7 +15,7 @@ from runstream_schemas import events as ev
 from runstream_schemas.errors import CorruptDataError, EnvironmentUnavailableError, StoreInUseError
 from runstream_sink import query
 from runstream_sink.cancellation import finish
-from runstream_sink.changes import Changes, MetricPoint
+from runstream_sink.changes import Changes
 from runstream_sink.location import StoreLocation
 from runstream_sink.store import Commit, SqliteStore, open_reader, table_rows, writing
 from runstream_sink.store.connection import Database
@@ -213,7 +213,7 @@ async def test_odd_doubles_come_back_bit_for_bit(tmp_path: Path) -> None:
     changes = Changes(
         seen={P: [(0, len(values) - 1)]},
         run_ids={RUN},
-        metrics={(RUN, "m"): [MetricPoint(step, 0, value, P, step, 0) for step, value in enumerate(values)]},
+        metrics={(RUN, "m"): [(step, 0, value, P, step, 0) for step, value in enumerate(values)]},
     )
     async with opened(tmp_path) as store:
         await store.commit(Commit(changes))

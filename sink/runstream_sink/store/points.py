@@ -2,6 +2,8 @@
 
 import struct
 from collections.abc import Iterable, Mapping, Sequence
+from math import isnan
+from operator import itemgetter
 from typing import Any, Final
 
 from runstream_sink.changes import MetricPoint
@@ -11,6 +13,7 @@ __all__ = ["bits_of", "latest_point", "latest_row", "metric_rows", "value_of"]
 _DOUBLE: Final = struct.Struct(">d")
 _INTEGER: Final = struct.Struct(">q")
 _IDENTITY: Final = struct.Struct(">16sQI")
+_VALUE: Final = itemgetter(2)
 
 
 def bits_of(value: float) -> int:
@@ -48,20 +51,20 @@ def metric_rows(
 
 def latest_point(points: Sequence[MetricPoint]) -> MetricPoint:
     """The greatest by step, timestamp, value (NaN lowest) and identity, which is the order of the fields."""
-    if any(point.value != point.value for point in points):
+    if any(map(isnan, map(_VALUE, points))):
         return max(points, key=_rank)
     return max(points)
 
 
 def latest_row(run: int, key: int, point: MetricPoint) -> tuple[Any, ...]:
     """A row of the table ``latest_metrics``."""
-    identity = _IDENTITY.pack(point.producer_id, point.seq, point.idx)
-    return (run, key, point.step, point.timestamp, *_exact(point.value), identity)
+    step, timestamp, value, *identity = point
+    return (run, key, step, timestamp, *_exact(value), _IDENTITY.pack(*identity))
 
 
 def _rank(point: MetricPoint) -> tuple[Any, ...]:
-    number = point.value == point.value
-    return point.step, point.timestamp, number, point.value if number else 0.0, *point[3:]
+    step, timestamp, value, *identity = point
+    return step, timestamp, not isnan(value), 0.0 if isnan(value) else value, *identity
 
 
 def _exact(value: float) -> tuple[float | None, int | None]:
