@@ -176,14 +176,14 @@ async def _points(reader: StoreReader, changes: Changes) -> list[_Problem]:
     rows = await reader.fetch("verify_points_of", wanted=_json(wanted))
     held = {at: bits_of(value_of(value, bits)) for at, value, bits in rows}
     problems = []
-    for at, (run_id, key, point) in enumerate(points):
+    for at, (run_id, key, (step, _, value, producer_id, seq, _)) in enumerate(points):
         subject = f"metric {run_id} {key}"
         if at not in held:
-            detail = f"the point at step {point.step} is not in the store"
-            problems.append(_Problem(point.producer_id, point.seq, "effect_missing", subject, detail))
-        elif held[at] != bits_of(point.value):
-            detail = f"the point at step {point.step} has another value in the store"
-            problems.append(_Problem(point.producer_id, point.seq, "effect_differs", subject, detail))
+            detail = f"the point at step {step} is not in the store"
+            problems.append(_Problem(producer_id, seq, "effect_missing", subject, detail))
+        elif held[at] != bits_of(value):
+            detail = f"the point at step {step} has another value in the store"
+            problems.append(_Problem(producer_id, seq, "effect_differs", subject, detail))
     return problems
 
 
