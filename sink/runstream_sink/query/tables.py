@@ -1,19 +1,21 @@
 """Tables of runs, and their rows."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 from runstream_schemas.names import table_name
+from runstream_sink.query.json_text import json_text
 from runstream_sink.query.records import NotFoundError, Table
 from runstream_sink.store.protocol import Row, StoreReader
 from runstream_sink.store.table_rows import part_of
 from runstream_sink.tables.read import read_rows
 from runstream_sink.tables.types import ColumnType
 
-__all__ = ["get_table", "iter_table", "list_tables", "load_table"]
+__all__ = ["get_table", "iter_table", "list_tables", "load_table", "table_names"]
 
 _ROWS_AT_ONCE: Final = 1024
 
@@ -21,6 +23,14 @@ _ROWS_AT_ONCE: Final = 1024
 async def list_tables(reader: StoreReader, run_id: str) -> list[Table]:
     """The tables of a run, by name."""
     return [await _table(reader, run_id, row) for row in await reader.fetch("tables_of_run", run_id=run_id)]
+
+
+async def table_names(reader: StoreReader, run_ids: Iterable[str]) -> dict[str, list[str]]:
+    """The names of the tables of each run that has any, in their order."""
+    names: defaultdict[str, list[str]] = defaultdict(list)
+    for run_id, name in await reader.fetch("table_names_of_runs", runs=json_text(list(run_ids))):
+        names[run_id].append(name)
+    return names
 
 
 async def get_table(reader: StoreReader, run_id: str, name: str) -> Table:

@@ -11,7 +11,7 @@ from runstream_sink.http.mlflow.documents import RUN_NAME, info_document, listed
 from runstream_sink.http.mlflow.errors import MlflowError, invalid
 from runstream_sink.http.mlflow.experiments import existing_experiment, experiment_number
 from runstream_sink.http.mlflow.fields import Field, integer, pairs, text, texts, wrong_type
-from runstream_sink.http.mlflow.logged_tables import search_with_tables
+from runstream_sink.http.mlflow.logged_tables import note_tables, search_with_tables
 from runstream_sink.http.mlflow.views import status_of, view_of
 from runstream_sink.query.records import Run
 from runstream_sink.query.runs import get_run
@@ -55,7 +55,9 @@ async def _create(call: Call) -> dict[str, Any]:
 
 async def _get(call: Call) -> dict[str, Any]:
     await existing_run(call.context, call.values["run_id"])
-    return {"run": run_document(await get_run(call.context.reader, call.values["run_id"]))}
+    run = await get_run(call.context.reader, call.values["run_id"])
+    await note_tables(call.context.reader, [run])
+    return {"run": run_document(run)}
 
 
 async def _update(call: Call) -> dict[str, Any]:

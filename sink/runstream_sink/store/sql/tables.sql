@@ -62,6 +62,14 @@ FROM runs AS r JOIN tables AS t ON t.run = r.id
 WHERE r.run_id = :run_id
 ORDER BY t.name
 
+-- name: table_names_of_runs
+-- runs: a JSON array of run ids.
+SELECT r.run_id, t.name
+FROM json_each(:runs) AS wanted
+CROSS JOIN runs AS r ON r.run_id = wanted.value
+CROSS JOIN tables AS t ON t.run = r.id
+ORDER BY t.name
+
 -- name: columns_of_table
 SELECT c.name, c.type
 FROM runs AS r JOIN tables AS t ON t.run = r.id JOIN table_columns AS c ON c.tbl = t.id
