@@ -50,6 +50,12 @@ SHIPPER = Setting(
     choices=("auto", "external"),
 )
 EXPERIMENT = Setting("experiment", "", "The experiment of runs for which the program sets none. Empty: Default.")
+READ_WAIT = Setting(
+    "read_wait",
+    10.0,
+    "How long a read from a program waits until a running sink has applied what the program logged before.",
+    unit="seconds",
+)
 
 PRODUCER_SETTINGS: Final = (
     STREAM,
@@ -69,6 +75,7 @@ PRODUCER_SETTINGS: Final = (
     STORE,
     ARTIFACTS,
     URL,
+    READ_WAIT,
 )
 
 
@@ -95,6 +102,7 @@ class Config(NamedTuple):
     store: str
     artifacts: str
     url: str
+    read_wait: float
 
 
 def resolve(
@@ -116,6 +124,7 @@ def resolve(
     store: str | None = None,
     artifacts: str | None = None,
     url: str | None = None,
+    read_wait: float | None = None,
 ) -> Config:
     """Settings from arguments, environment and defaults.  Raises `InvalidInputError` naming what is wrong.
 
@@ -151,6 +160,7 @@ def resolve(
         store=STORE.get(store),
         artifacts=_artifact_root(ARTIFACTS.get(artifacts), STORE.get(store)),
         url=URL.get(url),
+        read_wait=READ_WAIT.get(read_wait),
     )
 
 

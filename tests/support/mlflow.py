@@ -10,6 +10,8 @@ from support.components import missing
 __all__ = ["mlflow_python", "run_measured"]
 
 ROOT = Path(__file__).parent.parent.parent
+_PATIENT = {"RUNSTREAM_READ_WAIT": "300"}
+"""What a program reads is what it wrote, on a slow machine too."""
 _MEASURED = """
 import contextlib, runpy, sys
 sys.path.append(sys.argv[1])
@@ -38,7 +40,7 @@ def run_measured(
     site = sysconfig.get_path("platlib")
     return subprocess.run(
         [str(mlflow_python()), "-c", _MEASURED, site, str(program), *arguments],
-        env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", **environment},
+        env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", **_PATIENT, **environment},
         cwd=cwd,
         capture_output=True,
         text=True,

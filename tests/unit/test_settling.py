@@ -6,7 +6,6 @@ import pytest
 
 import runstream
 from runstream.client import client
-from runstream.tracking import settling as module
 from runstream.tracking.http import HttpSource
 from runstream.tracking.local import LocalSource
 from runstream.tracking.settling import Settling
@@ -29,9 +28,9 @@ def test_a_program_finds_what_it_has_just_logged(tmp_path: Path, monkeypatch: py
             assert runstream.get_run(run.run_id).info.status == "FINISHED"
 
 
-def test_where_no_sink_runs_nothing_is_waited_for(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_no_sink_runs_nothing_is_waited_for(pipeline: Pipeline) -> None:
     """What was applied before is read, and what was not is not there."""
-    monkeypatch.setattr(module, "PATIENCE", 3600.0)
+    runstream.configure(read_wait=3600)
     with runstream.start_run() as first:
         pass
     pipeline.drain()
@@ -47,7 +46,7 @@ def test_a_sink_that_reads_another_stream_is_waited_for_once(
     pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No longer than the patience; until it has applied what was logged, it is asked, and not waited for."""
-    monkeypatch.setattr(module, "PATIENCE", 0.05)
+    runstream.configure(read_wait=0.05)
     flushes: list[float | None] = []
     flush = client.flush
     monkeypatch.setattr(client, "flush", lambda timeout=None: flushes.append(timeout) or flush(timeout))

@@ -1,7 +1,7 @@
 """Reading what was written before: a read waits until the sink has applied what this process has logged.
 
-It waits only where a sink is seen to run, and no longer than `PATIENCE`; after a sink that did not apply in time, for
-example because it reads another stream, reads do not wait for it for a while.
+It waits only where a sink is seen to run, and no longer than the setting ``read_wait``; after a sink that did not apply
+in time, for example because it reads another stream, reads do not wait for it for a while.
 """
 
 import threading
@@ -12,10 +12,8 @@ from runstream.client import Client
 from runstream.tracking.records import Source
 from runstream_schemas.errors import EnvironmentUnavailableError
 
-__all__ = ["PATIENCE", "Settling"]
+__all__ = ["Settling"]
 
-PATIENCE: Final = 10.0
-"""Seconds that a read waits for what was written before it."""
 _RETRY: Final = 30.0
 """Seconds for which a sink that did not apply in time is not waited for again."""
 _PAUSE: Final = 0.002
@@ -46,11 +44,11 @@ class Settling:
         return {one: seq for one, seq in self._client.counts.ends().items() if self._settled.get(one, -1) < seq}
 
     def _wait(self, source: Source) -> bool:
-        begun = time.monotonic()
+        begun, patience = time.monotonic(), self._client.config.read_wait
         patient = begun >= self._retry_at and source.is_fed()
-        if patient and not self._client.flush(PATIENCE):
+        if patient and not self._client.flush(patience):
             return False
-        deadline = begun + PATIENCE if patient else begun
+        deadline = begun + patience if patient else begun
         for producer_id, seq in self._waiting().items():
             if not _is_applied(source, producer_id, seq, deadline):
                 if patient:
