@@ -80,7 +80,6 @@ class Client:
     _keeper: Keeper | None
     _copies: BackgroundCopies | None
     counts: Counts
-    """What its journals have taken and dropped."""
     _unopened_drops: dict[str, int]
     """Events that were dropped while there was no journal, by reason."""
 
