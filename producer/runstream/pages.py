@@ -16,7 +16,9 @@ from runstream.filesystem import Buffer
 
 __all__ = ["piece_for", "touch"]
 
-_PIECES: Final = (2 << 20, 256 << 10, 64 << 10)
+_PIECES: Final = (256 << 10, 64 << 10)
+"""Larger ones gain nothing more, and the kernel may have to look for so much memory in one piece: 2 MiB took longer
+than small pages do."""
 _SHARE: Final = 250_000_000
 """Nanoseconds: what is logged meanwhile is at least a piece."""
 _PAGE: Final = 4096

@@ -18,14 +18,14 @@ SECOND = 1_000_000_000
 @pytest.mark.parametrize(
     ("size", "nanoseconds", "piece"),
     [
-        (16 << 20, SECOND, 2 << 20),
-        (8 << 20, SECOND, 2 << 20),
-        (4 << 20, SECOND, 256 << 10),
+        (16 << 20, SECOND, 256 << 10),
+        (1 << 20, SECOND, 256 << 10),
+        (1023 << 10, SECOND, 64 << 10),
         (256 << 10, SECOND, 64 << 10),
         (255 << 10, SECOND, 0),
         (1, 3600 * SECOND, 0),
-        (1 << 20, 0, 2 << 20),
-        (1 << 20, -SECOND, 2 << 20),
+        (1 << 20, 0, 256 << 10),
+        (1 << 20, -SECOND, 256 << 10),
     ],
 )
 def test_the_more_is_logged_the_larger_are_the_pieces(size: int, nanoseconds: int, piece: int) -> None:
