@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from humaneval import Model, Problem, Reference, Server, check, load
 from matplotlib.figure import Figure
-from report import RUNSTREAM, command, console, show_command, show_progress, show_results
+from report import RUNSTREAM, command, console, show_command, show_next, show_progress, show_results
 
 import runstream
 
@@ -218,7 +218,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Replays of the demo shall find all of the stream, also that of calls long ago.
     os.environ |= {"RUNSTREAM_RETENTION_AGE": "1e10", "RUNSTREAM_RETENTION_SIZE": "1000GiB", "RUNSTREAM_ARTIFACTS": ""}
     runstream.configure(stream=stream, store=str(store))
-    runstream.set_experiment(EXPERIMENT)
+    experiment = runstream.set_experiment(EXPERIMENT)
     model = Server(options.base_url, options.model, TEMPERATURE, REQUESTS) if options.base_url else Reference()
     problems = load(options.limit)
     with sink(stream, store, directory / "sink.log"):
@@ -227,6 +227,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     show_results(store, run_ids)
     equal = replay_equals(stream, store, directory)
     console.print(f"{'equal' if equal else '[bold red]DIFFERENT[/]'}; the results lie in {store}", soft_wrap=True)
+    show_next(stream, store, experiment.experiment_id)
     return 0 if equal else 1
 
 

@@ -15,11 +15,13 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-__all__ = ["RUNSTREAM", "command", "console", "show_command", "show_progress", "show_results"]
+__all__ = ["RUNSTREAM", "command", "console", "show_command", "show_next", "show_progress", "show_results"]
 
 RUNSTREAM: Final = str(Path(sys.executable).with_name("runstream"))
 """The command that belongs to this interpreter."""
 _COLUMNS: Final = ("task_id", "passed", "tokens", "output", "error")
+_ADDRESS: Final = "http://127.0.0.1:5600"
+"""Where ``runstream sink`` serves."""
 _CELL: Final = 20
 """Characters of a cell that are shown."""
 console: Final = Console(highlight=False)
@@ -82,3 +84,21 @@ def show_command(*arguments: str) -> None:
     console.print(f"[bold]$ runstream {' '.join(arguments)}", soft_wrap=True)
     console.file.flush()
     subprocess.run([RUNSTREAM, *arguments], check=True)
+
+
+def show_next(stream: str, store: Path, experiment_id: str) -> None:
+    """How to look at the results over HTTP, and what to do with them."""
+    analysis = Path(__file__).with_name("analysis.py")
+    console.print(
+        f"""
+Look at them over HTTP, where this is running:
+  runstream sink --stream {stream} --store {store}
+by the API ({_ADDRESS}/schema), with MLflow's own client (with its UI, too: sink --mlflow-ui), from a program:
+  curl {_ADDRESS}/api/v1/runs
+  MLFLOW_TRACKING_URI={_ADDRESS} mlflow runs list --experiment-id {experiment_id}
+  RUNSTREAM_URL={_ADDRESS} python -c "import runstream; print(runstream.search_runs(['{experiment_id}']))"
+or analyse them with pandas, DuckDB and matplotlib:
+  RUNSTREAM_STORE={store} python {analysis}""",
+        soft_wrap=True,
+        markup=False,
+    )

@@ -53,7 +53,8 @@ def test_each_call_of_the_batch_inference_adds_two_runs_and_a_replay_equals_the_
     for call in (1, 2):
         demo = str(EXAMPLES / "batch_inference.py")
         printed = _run(tmp_path, sys.executable, demo, "--dir", "data", "--limit", "12").splitlines()
-        assert printed[-1] == f"equal; the results lie in {store}"
+        assert f"equal; the results lie in {store}" in printed
+        assert f"  runstream sink --stream queue:{tmp_path / 'data' / 'queue'} --store {store}" in printed
         runs = _runs(tmp_path, store)
         assert len(runs) == 2 * call
         assert {run["status"] for run in runs} == {"FINISHED"}
@@ -61,7 +62,7 @@ def test_each_call_of_the_batch_inference_adds_two_runs_and_a_replay_equals_the_
 
 
 def test_the_batch_inference_logs_params_metrics_rows_and_artifacts(tmp_path: Path) -> None:
-    """What is said of the demo is in its store, and fewer tokens give fewer answers that pass."""
+    """What is said of the demo is in its store, fewer tokens give fewer answers that pass; the analysis shows it."""
     _run(tmp_path, sys.executable, str(EXAMPLES / "batch_inference.py"), "--dir", str(tmp_path), "--limit", "24")
     runs = {run["params"]["max_tokens"]: run for run in _runs(tmp_path, tmp_path / "store")}
     rates = {tokens: run["metrics"]["pass_rate"]["value"] for tokens, run in runs.items()}
@@ -76,6 +77,13 @@ def test_the_batch_inference_logs_params_metrics_rows_and_artifacts(tmp_path: Pa
         assert (files / "pass_rate.png").read_bytes()[:4] == b"\x89PNG"
         assert (files / "results.parquet").read_bytes()[:4] == b"PAR1"
         assert json.loads((files / "model" / "card.json").read_text())["pass_rate"] == rates[tokens]
+    analysed = _run(
+        tmp_path, "env", f"RUNSTREAM_STORE={tmp_path / 'store'}", sys.executable, str(EXAMPLES / "analysis.py")
+    )
+    shown = [float(line.split()[-2]) for line in analysed.splitlines()[1:3]]
+    assert shown == pytest.approx([rates["48"], 1.0], abs=1e-5)
+    assert "HumanEval/" in analysed
+    assert (tmp_path / "analysis.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_the_quick_start_logs_one_run(tmp_path: Path) -> None:
