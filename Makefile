@@ -89,8 +89,8 @@ lock: .venv-lock/.lock
 	$(LOCK) $(SINK) --extra demo -c requirements/test.txt -o requirements/demo.txt
 	$(LOCK) --group lint -c requirements/test.txt -o requirements/lint.txt
 	$(LOCK) $(SINK) --extra kafka --group mlflow -o requirements/mlflow.txt
-	$(LOCK) $(SINK) --extra kafka --group bench -o requirements/bench.txt
-	$(LOCK) $(SINK) --extra kafka --group bench --group peers -c requirements/bench.txt -o requirements/bench-peers.txt
+	$(LOCK) $(SINK) --extra kafka --group bench --group peers -o requirements/bench-peers.txt
+	$(LOCK) $(SINK) --extra kafka --group bench -c requirements/bench-peers.txt -o requirements/bench.txt
 	$(LOCK) --group lock -o requirements/lock.txt
 
 clean:

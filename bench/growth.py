@@ -8,7 +8,8 @@ costs hide growth at small sizes.
   (``sink --once``); the replay of runs into a fresh store; converting a table for its first page.
 * pages: the first page of searches among more and more runs, of a history in 1,000 buckets, of a table far back in it.
 
-Rounds of all sizes take turns; the figures are medians, in milliseconds.  ``--share`` makes all of it smaller.
+Rounds of all sizes take turns; the figures are medians, in milliseconds.  ``--share`` makes all of it smaller;
+searches that do not fill their page at each size then count for nothing.
 
 Run it by ``make bench``, or for a quick look ``python bench/growth.py --share 0.1 --rounds 1``.
 """
@@ -18,7 +19,6 @@ import asyncio
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,8 +41,32 @@ SEARCHES: Final = (
 )
 """Those of the benchmark ``search`` that fill a page at each size."""
 LOOKS = 9
-Times = dict[str, dict[int, list[float]]]
-"""Milliseconds, by case and scale."""
+WORK, PAGE, SHORT_PAGE = "work", "page", "short page"
+
+
+class Taken:
+    """What was measured: milliseconds by case and scale, and of which kind a case is."""
+
+    def __init__(self) -> None:
+        self._times: dict[str, dict[int, list[float]]] = {}
+        self._kinds: dict[str, str] = {}
+
+    def note(self, kind: str, case: str, scale: int, milliseconds: float) -> None:
+        """One measurement; a case with a short page at any scale stays one."""
+        self._times.setdefault(case, {}).setdefault(scale, []).append(max(milliseconds, 1e-6))
+        if self._kinds.get(case) != SHORT_PAGE:
+            self._kinds[case] = kind
+
+    def results(self) -> dict[str, dict[str, Any]]:
+        """By case."""
+        found = {}
+        for kind in (WORK, PAGE, SHORT_PAGE):
+            for case in [name for name, held in self._kinds.items() if held == kind]:
+                scales, taken = zip(*self._times[case].items(), strict=True)
+                medians = list(map(statistics.median, taken))
+                slopes = {"slope": exponent(scales, medians), "exponent": steep(scales, medians)}
+                found[case] = {"kind": kind, "milliseconds": medians, **slopes}
+        return found
 
 
 def main() -> None:
@@ -54,84 +78,73 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("build/bench/growth.json"))
     options = parser.parse_args()
     scales = [10**power for power in range(options.scales)]
-    work: Times = {}
-    pages: Times = {}
+    taken = Taken()
     with tempfile.TemporaryDirectory() as directory:  # the first of all loads libraries
-        asyncio.run(_pages(Path(directory), 1, options.share, {}, {}))
+        asyncio.run(_pages(Path(directory), 1, options.share, Taken()))
     for number in range(options.rounds):
         for scale in scales:
             print(f"round {number + 1} of {options.rounds}, {scale}x", flush=True)
             with tempfile.TemporaryDirectory() as directory:
-                _work(Path(directory), scale, options.share, work)
-                asyncio.run(_pages(Path(directory), scale, options.share, pages, work))
-    results = {name: _growth("work", taken) for name, taken in work.items()}
-    results |= {name: _growth("page", taken) for name, taken in pages.items()}
+                _work(Path(directory), scale, options.share, taken)
+                asyncio.run(_pages(Path(directory), scale, options.share, taken))
+    results = taken.results()
     rows = [[name, *one["milliseconds"], one["slope"], one["exponent"]] for name, one in results.items()]
     header = ["", *(f"{scale}x, ms" for scale in scales), "slope of all", "exponent"]
     print_table("growth", header, rows)
     write_json(options.output, results, options)
 
 
-def _growth(kind: str, taken: Mapping[int, list[float]]) -> dict[str, Any]:
-    scales, medians = list(taken), [statistics.median(times) for times in taken.values()]
-    found = {"slope": exponent(scales, medians), "exponent": steep(scales, medians)}
-    return {"kind": kind, "milliseconds": medians, **found}
-
-
-def _note(times: Times, case: str, scale: int, milliseconds: float) -> None:
-    times.setdefault(case, {}).setdefault(scale, []).append(milliseconds)
-
-
-def _work(directory: Path, scale: int, share: float, times: Times) -> None:
+def _work(directory: Path, scale: int, share: float, taken: Taken) -> None:
     for kind, base in EVENTS.items():
         count = max(int(base * share), 4) * scale
         queue = directory / kind.replace(" ", "-")
         stream = f"queue:{queue}"
         emitted = call("emit_runs", stream, count) if kind == "request runs" else call("emit", stream, kind, count)
-        _note(times, f"log {kind}", scale, emitted["seconds"] * 1000)
+        taken.note(WORK, f"log {kind}", scale, emitted["seconds"] * 1000)
         consumed = call("sink_once", stream, f"{queue}-store")
-        _note(times, f"sink, {kind}", scale, consumed["seconds"] * 1000)
+        taken.note(WORK, f"sink, {kind}", scale, consumed["seconds"] * 1000)
         if kind == "request runs":
-            _note(times, "replay, request runs", scale, call("sink", stream, f"{queue}-replayed")["seconds"] * 1000)
+            taken.note(WORK, "replay, request runs", scale, call("sink", stream, f"{queue}-replayed")["seconds"] * 1000)
 
 
-async def _pages(directory: Path, scale: int, share: float, pages: Times, work: Times) -> None:
-    await _searches(directory / "search", max(int(RUNS * share), 10) * scale, scale, pages)
-    await _history(StoreLocation.parse(str(directory / "history")), max(int(POINTS * share), 10) * scale, scale, pages)
-    await _table(StoreLocation.parse(str(directory / "table")), max(int(ROWS * share), 400) * scale, scale, pages, work)
+async def _pages(directory: Path, scale: int, share: float, taken: Taken) -> None:
+    await _searches(directory / "search", max(int(RUNS * share), 10) * scale, scale, taken)
+    await _history(StoreLocation.parse(str(directory / "history")), max(int(POINTS * share), 10) * scale, scale, taken)
+    await _table(StoreLocation.parse(str(directory / "table")), max(int(ROWS * share), 400) * scale, scale, taken)
 
 
-async def _searches(store: Path, runs: int, scale: int, pages: Times) -> None:
+async def _searches(store: Path, runs: int, scale: int, taken: Taken) -> None:
     search.make_store(store, runs)
     for name, found in (await search.measure(store, LOOKS, SEARCHES)).items():
-        _note(pages, f"search, {name}", scale, found["p50"])
+        kind = PAGE if found["found"] == search.PAGE else SHORT_PAGE
+        taken.note(kind, f"search, {name}", scale, found["p50"])
 
 
-async def _history(location: StoreLocation, points: int, scale: int, pages: Times) -> None:
+async def _history(location: StoreLocation, points: int, scale: int, taken: Taken) -> None:
     await history.fill(location, points)
     reader = await open_reader(location)
     for shape in history.SHAPES:
-        taken = []
+        looks = []
         for _ in range(LOOKS):
             begin = time.perf_counter()
             await query.metric_buckets(reader, [history.RUN], shape, history.BUCKETS)
-            taken.append((time.perf_counter() - begin) * 1000)
-        _note(pages, f"history, {shape}", scale, statistics.median(taken))
+            looks.append((time.perf_counter() - begin) * 1000)
+        taken.note(PAGE, f"history, {shape}", scale, statistics.median(looks))
     await reader.close()
 
 
-async def _table(location: StoreLocation, rows: int, scale: int, pages: Times, work: Times) -> None:
+async def _table(location: StoreLocation, rows: int, scale: int, taken: Taken) -> None:
     await tables.fill(location, rows)
     reader = await open_reader(location)
-    taken = []
+    looks = []
     for look in range(LOOKS + 1):
         begin = time.perf_counter()
         # The filter has the first look convert the files; the page at the end of the table needs none.
         asked: dict[str, Any] = {"filter": "score > 0.5"} if look == 0 else {"offset": rows - 100}
         await table_page(reader, location.artifacts, tables.RUN, "t", **asked)
-        taken.append((time.perf_counter() - begin) * 1000)
-    _note(work, "converting a table", scale, taken[0])
-    _note(pages, "table, the last page", scale, statistics.median(taken[1:]))
+        looks.append((time.perf_counter() - begin) * 1000)
+    taken.note(WORK, "converting a table", scale, looks[0])
+    taken.note(PAGE, "table, the last page", scale, statistics.median(looks[1:]))
     await reader.close()
 
 

@@ -30,7 +30,7 @@ _PROGRAMS = {
     "import logging": "import logging",
     "import runstream": "import runstream",
     "import runstream, one run with one metric": _ONE_RUN,
-    "import runstream_sink.cli": "import runstream_sink.cli",
+    "import runstream_sink.service": "import runstream_sink.service",
 }
 PEERS = {
     "confluent_kafka": "confluent_kafka",
