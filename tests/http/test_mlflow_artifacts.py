@@ -165,3 +165,34 @@ def test_a_deleted_run_takes_artifacts(api: Api) -> None:
     api.post("runs/delete", run_id=run)
     api.client.put(f"{PROXY}/artifacts/0/{run}/artifacts/x", content=b"late").raise_for_status()
     assert api.client.get("/get-artifact", params={"run_id": run, "path": "x"}).content == b"late"
+
+
+def test_a_dot_in_a_path_means_nothing(api: Api) -> None:
+    """The client lists ``.``, and logs to it; entries are named as the directory was."""
+    run = api.run()
+    root = f"/api/2.0/mlflow-artifacts/artifacts/0/{run}/artifacts"
+    assert api.client.request("PUT", f"{root}/d/%2E/a.txt", content=b"text").status_code == 200
+    listed = api.get("artifacts/list", run_id=run, path="./d")["files"]
+    assert listed == [{"path": "./d/a.txt", "is_dir": False, "file_size": 4}]
+    proxied = api.client.get("/api/2.0/mlflow-artifacts/artifacts", params={"path": f"0/{run}/artifacts/."}).json()
+    assert proxied == {"files": [{"path": "d", "is_dir": True}]}
+    assert api.client.get("/get-artifact", params={"run_id": run, "path": "d//./a.txt"}).content == b"text"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("a.txt", "text/plain"),
+        ("b.pkl", "application/octet-stream"),
+        ("c.png", "image/png"),
+        ("d.pdf", "application/pdf"),
+        ("MLmodel", "text/plain"),
+        ("mlproject", "text/plain"),
+    ],
+)
+def test_a_download_has_mlflows_media_type(api: Api, name: str, kind: str) -> None:
+    """Of a text without its encoding."""
+    run = api.run()
+    address = f"/api/2.0/mlflow-artifacts/artifacts/0/{run}/artifacts/{name}"
+    assert api.client.put(address, content=b"x").status_code == 200
+    assert api.client.get(address).headers["content-type"] == kind

@@ -39,6 +39,12 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
         ("runs/log-batch", {"params": MANY}, "can contain at most 100 params. Got 101 params."),
         ("runs/log-batch", {"metrics": POINTS}, "can contain at most 1000 metrics. Got 1001 metrics."),
         ("runs/log-batch", {"params": [MANY[0], MANY[0]]}, "Duplicate parameter keys have been submitted: ['k0']"),
+        (
+            "runs/log-inputs",
+            {"datasets": [{"dataset": {"digest": "1" * 37}}]},
+            "'digest' exceeds the maximum length of 36",
+        ),
+        ("runs/log-inputs", {"datasets": [{"dataset": {}, "tags": [{"value": "x" * 501}]}]}, "'value' exceeds the max"),
         ("runs/search", {"experiment_ids": ["0"], "max_results": -1}, "It must be a positive integer"),
         ("runs/search", {"experiment_ids": ["0"], "filter": "foo.bar = 1"}, "there is nothing called 'foo'"),
     ],

@@ -153,18 +153,20 @@ def test_statuses_are_named_or_numbered(api: Api) -> None:
 
 
 def test_inputs_are_kept_and_found(api: Api) -> None:
-    """As datasets of the run, not among its tags; the same dataset once."""
+    """As datasets of the run, not among its tags; the same dataset once, as it was logged first."""
     experiment = api.experiment("with inputs")
     run = api.run(experiment_id=experiment)
     tags = [{"key": "mlflow.data.context", "value": "eval"}]
     api.post("runs/log-inputs", run_id=run, datasets=[{"dataset": DATASET, "tags": tags}, {"dataset": DATASET}])
     api.post("runs/log-inputs", run_id=run, datasets=[{"dataset": {**DATASET, "digest": "2"}, "tags": tags}])
+    api.post("runs/log-inputs", run_id=run, datasets=[{"dataset": {**DATASET, "source": "elsewhere"}}])
     found = api.get("runs/get", run_id=run)["run"]
     assert sorted(entry["dataset"]["digest"] for entry in found["inputs"]["dataset_inputs"]) == ["1", "2"]
+    assert {entry["dataset"]["source"] for entry in found["inputs"]["dataset_inputs"]} == {DATASET["source"]}
     assert [tag["key"] for tag in found["data"]["tags"]] == ["mlflow.runName"]
     summaries = api.post("experiments/search-datasets", experiment_ids=[experiment, str(1 << 70)])
     assert summaries["dataset_summaries"] == [
-        {"experiment_id": experiment, "name": "d", "digest": "1"},
+        {"experiment_id": experiment, "name": "d", "digest": "1", "context": "eval"},
         {"experiment_id": experiment, "name": "d", "digest": "2", "context": "eval"},
     ]
 

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from runstream_schemas.inputs import INPUT
 from runstream_sink.store.search_plan import Kind, RunSearch, Term, Value
 
 __all__ = ["NEVER", "PREFIX", "RUN_TABLES", "Builder", "compared", "run_attributes", "run_condition", "sources"]
@@ -30,6 +31,13 @@ RUN_TABLES: Final[Mapping[Kind, Values]] = {
     "parameter": Values("params", "params_by_value"),
     "tag": Values("tags", "tags_by_value"),
 }
+_INPUT_KEYS: Final = f"SELECT id FROM keys WHERE name >= '{INPUT}' AND name < '{INPUT[:-1]}/'"
+"""The tags that hold a run's inputs: `/` is the character behind the dot at the end of their prefix."""
+_INPUT: Final = "iif(json_valid(h.value), h.value, '{}')"
+"""Anything may have been set as such a tag."""
+_CONTEXT: Final = "mlflow.data.context"
+_INPUT_TAG: Final = "CASE c.type WHEN 'object' THEN c.value ELSE '{}' END"
+_CONTEXTS: Final = f" JOIN json_each({_INPUT}, '$.tags') AS c ON json_extract({_INPUT_TAG}, '$.key') = '{_CONTEXT}'"
 _RANGES: Final = frozenset({"=", "<", "<=", ">", ">="})
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -90,7 +98,7 @@ def run_condition(builder: Builder, term: Term, attributes: Mapping[str, str]) -
     """The term as a condition on the run ``r``; `NEVER` where it is known before that no run meets it."""
     kind, key = term.field
     if kind == "dataset":
-        return NEVER  # no run has a dataset
+        return _dataset_condition(builder, term)
     if kind == "attribute":
         return _attribute_condition(builder, term, attributes[key])
     number = builder.key(key)
@@ -103,6 +111,18 @@ def run_condition(builder: Builder, term: Term, attributes: Mapping[str, str]) -
     if kind == "metric" and term.comparator == "!=":
         condition = f"({condition} OR h.value IS NULL)"  # NaN differs from every number
     return f"EXISTS ({held} AND {condition})"
+
+
+def _dataset_condition(builder: Builder, term: Term) -> str:
+    """One of the run's inputs, each of which a tag holds as JSON, is as the term says."""
+    if not builder.rows(f"SELECT 1 FROM ({_INPUT_KEYS}) LIMIT 1"):
+        return NEVER
+    if term.field.key == "context":
+        values, expression = _CONTEXTS, f"json_extract({_INPUT_TAG}, '$.value')"
+    else:
+        values, expression = "", f"json_extract({_INPUT}, '$.dataset.{term.field.key}')"
+    condition = compared(builder, expression, term.comparator, term.value)
+    return f"EXISTS (SELECT 1 FROM tags AS h{values} WHERE h.run = r.id AND h.key IN ({_INPUT_KEYS}) AND {condition})"
 
 
 def _attribute_condition(builder: Builder, term: Term, expression: str) -> str:
@@ -124,6 +144,8 @@ def sources(builder: Builder, plan: RunSearch) -> Iterator[str]:
     for term in plan.terms:
         if term.field.kind == "attribute":
             yield from _by_attribute(builder, term)
+        elif term.field.kind == "dataset":
+            yield f"SELECT DISTINCT run FROM tags INDEXED BY tags_by_value WHERE key IN ({_INPUT_KEYS})"
         elif term.comparator != "IS NULL":
             yield _by_value(builder, term)
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from litestar import HttpMethod, Request, Response, route
 
 from runstream_sink.http.context import Context, HttpContext
-from runstream_sink.http.mlflow import about, artifacts, datasets, experiments, graphql, logging, metrics, runs
+from runstream_sink.http.mlflow import about, artifacts, datasets, experiments, graphql, logging, metrics, models, runs
 from runstream_sink.http.mlflow.call import Call, Endpoint
 from runstream_sink.http.mlflow.documents import json_answer
 from runstream_sink.http.mlflow.errors import to_answer, unknown_endpoint
@@ -35,6 +35,7 @@ _AREAS: Final[dict[str, Iterable[Endpoint]]] = {
         *metrics.ENDPOINTS,
         *artifacts.ENDPOINTS,
         *datasets.ENDPOINTS,
+        *models.ENDPOINTS,
     ),
     "2.0/mlflow-artifacts/": artifacts.PROXY,
     "3.0/mlflow/": about.ENDPOINTS,

@@ -4,6 +4,7 @@ Such an address is ``EXPERIMENT/RUN/artifacts/PATH``.  What is uploaded becomes 
 that MLflow's client logs is the JSON file that it writes.  Nothing deletes artifacts.
 """
 
+import posixpath
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any, Final, NamedTuple
 
@@ -33,10 +34,12 @@ class _Place(NamedTuple):
 
 
 async def _list(call: Call) -> dict[str, Any]:
-    path = safe_path(call.values["path"] or "")
+    asked = call.values["path"] or ""
+    path = safe_path(asked)
     run = await existing_run(call.context, call.values["run_id"])
     entries = await directory(call.context.reader, run.run_id, path)
-    return {"root_uri": artifact_root(run), **listed(files=[_document(entry, entry.path) for entry in entries])}
+    files = [_document(entry, posixpath.join(asked, posixpath.basename(entry.path))) for entry in entries]
+    return {"root_uri": artifact_root(run), **listed(files=files)}
 
 
 async def _get(call: Call) -> Response[Any]:
@@ -83,7 +86,7 @@ async def _list_proxied(call: Call) -> dict[str, Any]:
     except MlflowError:
         return {}  # above a run nothing is listed
     entries = await directory(call.context.reader, run_id, path)
-    return listed(files=[_document(entry, entry.path.rpartition("/")[2]) for entry in entries])
+    return listed(files=[_document(entry, posixpath.basename(entry.path)) for entry in entries])
 
 
 async def _delete(_call: Call) -> dict[str, Any]:
@@ -93,11 +96,6 @@ async def _delete(_call: Call) -> dict[str, Any]:
 async def _multipart(call: Call) -> dict[str, Any]:
     what = "download" if call.request.method == "GET" else "upload"
     raise MlflowError("NOT_IMPLEMENTED", f"Multipart {what} is not supported for the current artifact repository")
-
-
-async def _no_models(_call: Call) -> dict[str, Any]:
-    """The client asks for a run's models whenever it reads artifacts of a run by their path."""
-    return {}
 
 
 async def _presigned_upload(_call: Call) -> dict[str, Any]:
@@ -146,7 +144,6 @@ ENDPOINTS: Final = (
     Endpoint("GET", "artifacts/list", _list, (_RUN, text("path"), text("page_token"))),
     Endpoint("POST", "artifacts/presigned-upload-url", _presigned_upload, (text("path"), integer("expiration"))),
     Endpoint("POST", "artifacts/presigned-download-url", _presigned_download, (text("path"), integer("expiration"))),
-    Endpoint("POST", "logged-models/search", _no_models),
     Endpoint("POST", "upload-artifact", _upload_small, (text("run_uuid"), text("path"))),
 )
 PROXY: Final = (

@@ -6,8 +6,8 @@ Longer values of params and tags than MLflow keeps are kept here; names are not 
 import json
 import posixpath
 import re
-from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 from runstream_sink.http.mlflow.errors import MlflowError, invalid
 
@@ -16,6 +16,7 @@ __all__ = [
     "check_batch",
     "check_experiment_name",
     "check_experiment_tag",
+    "check_input",
     "check_metric",
     "check_param",
     "check_results",
@@ -32,6 +33,14 @@ _MOST_RESULTS: Final = 50_000
 _MOST_METRICS: Final = 1000
 _MOST_PARAMS: Final = 100
 _MOST_ENTITIES: Final = 1000
+_LONGEST_DATASET: Final = {
+    "name": 500,
+    "digest": 36,
+    "source": 65_535,
+    "schema": 1_048_575,
+    "profile": 16_777_215,
+}
+_LONGEST_INPUT_TAG: Final = {"key": 255, "value": 500}
 _CHARACTERS: Final = (
     "Names may only contain alphanumerics, underscores (_), dashes (-), periods (.), spaces ( ), colon(:) and slashes "
     "(/)."
@@ -83,6 +92,15 @@ def check_metric(metric: Metric, path: str = "") -> None:
             f"metric '{metric.key}' (value={metric.value}). Timestamp must be a nonnegative long (64-bit integer) ",
         )
     _check_length(metric.key, "Metric name", _LONGEST_KEY)
+
+
+def check_input(entry: Mapping[str, Any]) -> None:
+    """Refuse a dataset and its tags that are too long."""
+    for name, limit in _LONGEST_DATASET.items():
+        _check_length(entry["dataset"].get(name), name, limit)
+    for tag in entry.get("tags", ()):
+        for name, limit in _LONGEST_INPUT_TAG.items():
+            _check_length(tag[name], name, limit)
 
 
 def check_run_id(run_id: str) -> None:

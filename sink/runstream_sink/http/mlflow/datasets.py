@@ -5,6 +5,7 @@ from typing import Any, Final
 from runstream_schemas.names import is_experiment_id
 from runstream_sink.http.mlflow.call import Call, Endpoint
 from runstream_sink.http.mlflow.documents import listed
+from runstream_sink.http.mlflow.errors import invalid
 from runstream_sink.http.mlflow.experiments import experiment_number
 from runstream_sink.http.mlflow.fields import texts
 from runstream_sink.http.mlflow.inputs import inputs_of
@@ -13,11 +14,20 @@ from runstream_sink.query.runs import search_runs
 __all__ = ["ENDPOINTS"]
 
 _MOST: Final = 1000
+_MOST_EXPERIMENTS: Final = 20
 _CONTEXT: Final = "mlflow.data.context"
 
 
 async def _search(call: Call) -> dict[str, Any]:
-    ids = [experiment_number(experiment_id) for experiment_id in call.values["experiment_ids"] or []]
+    asked = call.values["experiment_ids"] or []
+    if not asked:
+        raise invalid("SearchDatasets request must specify at least one experiment_id.")
+    if len(asked) > _MOST_EXPERIMENTS:
+        raise invalid(
+            f"SearchDatasets request cannot specify more than {_MOST_EXPERIMENTS} experiment_ids. "
+            f"Received {len(asked)} experiment_ids."
+        )
+    ids = [experiment_number(experiment_id) for experiment_id in asked]
     ids = [experiment_id for experiment_id in ids if is_experiment_id(experiment_id)]
     found: dict[tuple[str, ...], dict[str, str]] = {}
     cursor = None

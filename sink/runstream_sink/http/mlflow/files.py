@@ -3,6 +3,7 @@
 A table ``x`` is the file ``x.json``, made when it is asked for, unless the run has an artifact of that name.
 """
 
+import posixpath
 import re
 import unicodedata
 from collections.abc import AsyncIterator
@@ -47,7 +48,7 @@ class Entry(NamedTuple):
 
 
 def safe_path(path: str) -> str:
-    """The path in normal form, or what MLflow answers for one that leads elsewhere, however it is quoted."""
+    """The path in normal form, empty for ``.``, or what MLflow answers for one that leads elsewhere, however quoted."""
     plain = path
     for _ in range(_DECODED):
         plain, before = unquote(plain), plain
@@ -58,7 +59,8 @@ def safe_path(path: str) -> str:
     absolute = plain.startswith(("/", "\\")) or re.match(r"[A-Za-z]:[/\\]", plain)
     if absolute or "#" in plain or "\0" in plain or ".." in re.split(r"[/\\]", plain):
         raise invalid("Invalid path")
-    return unicodedata.normalize("NFC", path).strip("/")
+    plain = posixpath.normpath(unicodedata.normalize("NFC", path).strip("/"))
+    return "" if plain == "." else plain
 
 
 def upload_path(path: str) -> str:
@@ -90,9 +92,9 @@ async def download(call: Call, run_id: str, path: str, shown: str) -> Response[A
         raise missing(f"No such artifact: '{shown:.1000}'")
     _, held = files[path]
     if isinstance(held, Table):
-        headers = {**headers_of(path, "text/plain", download=True), **_attached(path)}
+        headers = _headers(path, "text/plain")
         return Stream(_rendered(context, run_id, held), status_code=200, headers=headers)
-    headers = {**headers_of(path, _media_type(held), download=True), **_attached(path)}
+    headers = _headers(path, _media_type(held))
     file = f"{run_id}/{held.file}"
     return await respond(call.request, context.options.artifacts, file, held.sha256, held.size, headers)
 
@@ -121,10 +123,17 @@ async def _rendered(context: HttpContext, run_id: str, table: Table) -> AsyncIte
 
 def _media_type(artifact: Artifact) -> str:
     """What is text is plain text, whatever else it is."""
-    if artifact.path.rpartition(".")[2].lower() in _TEXTS:
+    name = artifact.path.rpartition("/")[2]
+    if name.rpartition(".")[2].lower() in _TEXTS:
         return "text/plain"
     kind = artifact.media_type or "application/octet-stream"
     return "application/octet-stream" if kind.startswith(("text/html", "image/svg", "application/xhtml")) else kind
+
+
+def _headers(path: str, kind: str) -> dict[str, str]:
+    """Those of a file to be saved, as MLflow writes them: a text's encoding is not told."""
+    headers = {**headers_of(path, kind, download=True), **_attached(path)}
+    return headers | {"content-type": headers["content-type"].partition(";")[0]}
 
 
 def _attached(path: str) -> dict[str, str]:

@@ -92,12 +92,19 @@ async def _log_batch(call: Call) -> dict[str, Any]:
 
 
 async def _log_inputs(call: Call) -> dict[str, Any]:
+    """Of the same dataset of a run, the first entry holds."""
     if call.values["models"]:
         raise MlflowError("NOT_IMPLEMENTED", "models are no inputs of runs here: runstream keeps no models")
-    run = await active_run(call.context, call.values["run_id"])
-    tags = {input_key(entry): input_text(entry) for entry in call.values["datasets"] or []}
-    if tags:
-        await call.context.writer.submit([ev.TagsSet(run.run_id, tags)])
+    run_id, datasets = call.values["run_id"], call.values["datasets"] or []
+    for entry in datasets:
+        checks.check_input(entry)
+    async with call.context.writer.locked(("run", run_id)):
+        await active_run(call.context, run_id)
+        held = await run_tags(call.context.reader, run_id) if datasets else {}
+        tags = {input_key(entry): input_text(entry) for entry in reversed(datasets)}
+        fresh = {key: value for key, value in tags.items() if key not in held}
+        if fresh:
+            await call.context.writer.submit([ev.TagsSet(run_id, fresh)])
     return {}
 
 
