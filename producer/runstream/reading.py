@@ -1,8 +1,9 @@
 """Reading back what was logged, with MLflow's names: runs, experiments, histories, tables, artifacts.
 
 Where ``RUNSTREAM_URL`` is set, its sink is asked over HTTP (``RUNSTREAM_TOKEN`` is its token); else the store
-(``RUNSTREAM_STORE``) is read by the sink's package, which must be installed then.  What the sink has not applied yet is
-not there.  All functions raise `NotFoundError` for what is not there, `InvalidInputError` for a filter or order that is
+(``RUNSTREAM_STORE``) is read by the sink's package, which must be installed then.  A read waits until a sink that runs
+has applied what this process has logged, at most ``read_wait`` seconds; what no sink has applied is not there.  All
+functions raise `NotFoundError` for what is not there, `InvalidInputError` for a filter or order that is
 none, and `EnvironmentUnavailableError` where neither a sink nor a store answers.
 """
 
@@ -17,6 +18,7 @@ __all__ = [
     "get_experiment",
     "get_experiment_by_name",
     "get_metric_history",
+    "get_parent_run",
     "get_run",
     "load_table",
     "search_experiments",
@@ -59,6 +61,13 @@ def get_run(run_id: str) -> "Run":
     from runstream.tracking import search
 
     return search.get_run(run_id)
+
+
+def get_parent_run(run_id: str) -> "Run | None":
+    """The run in which a run is nested; None if it is in none."""
+    from runstream.tracking import search
+
+    return search.get_parent_run(run_id)
 
 
 def search_experiments(

@@ -73,6 +73,10 @@ def fluent() -> None:
             mlflow.log_metric("acc", 0.75)
         seen["while running"] = mlflow.get_run(outer.info.run_id).info.status
     seen["outer"] = shown(mlflow.get_run(outer.info.run_id))
+    seen["parents"] = [
+        labels[mlflow.get_parent_run(inner.info.run_id).info.run_id],
+        mlflow.get_parent_run(outer.info.run_id),
+    ]
     seen["inner"] = shown(mlflow.get_run(inner.info.run_id))
     frame = mlflow.search_runs(filter_string="metrics.acc > 0.1", order_by=["metrics.acc DESC"])
     seen["frame"] = [[labels[one] for one in frame["run_id"]], list(frame["metrics.acc"])]

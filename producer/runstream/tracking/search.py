@@ -13,6 +13,7 @@ __all__ = [
     "get_experiment",
     "get_experiment_by_name",
     "get_metric_history",
+    "get_parent_run",
     "get_run",
     "history",
     "lifecycle_of",
@@ -54,6 +55,12 @@ def get_run(run_id: str) -> Run:
     """See `runstream.get_run`."""
     source = settled_source()
     return run_of(source.get_run(run_id), source)
+
+
+def get_parent_run(run_id: str) -> Run | None:
+    """See `runstream.get_parent_run`."""
+    parent = get_run(run_id).data.tags.get("mlflow.parentRunId")
+    return None if parent is None else get_run(parent)
 
 
 def search_experiments(
