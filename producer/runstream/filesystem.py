@@ -6,9 +6,11 @@ import fcntl
 import mmap
 import os
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 __all__ = ["Buffer", "Filesystem"]
+
+_MADV_POPULATE_WRITE: Final = 23
 
 
 class Buffer(Protocol):
@@ -67,6 +69,19 @@ class Filesystem:
         zeros = bytes(min(piece, size))
         for start in range(0, size, piece):
             os.pwrite(descriptor, zeros[: size - start], start)
+
+    def populate(self, buffer: Buffer) -> bool:
+        """Have all pages of a mapping ready to be stored into; False where the kernel cannot (Linux before 5.14).
+
+        Other threads run meanwhile, as they do not in `mmap.madvise`.
+        """
+        if not isinstance(buffer, mmap.mmap):
+            return False
+        import ctypes  # here: it takes milliseconds, which the background thread has
+
+        address = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
+        advise = ctypes.CDLL(None).madvise
+        return bool(advise(ctypes.c_void_p(address), ctypes.c_size_t(len(buffer)), _MADV_POPULATE_WRITE) == 0)
 
     def sync(self, descriptor: int) -> None:
         """Wait until a file's data are on the disk."""

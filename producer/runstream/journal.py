@@ -22,7 +22,7 @@ from zlib import crc32
 
 from runstream.filesystem import Filesystem
 from runstream.journal_directory import JournalDirectory, Segment
-from runstream.pages import piece_for, touch
+from runstream.pages import piece_for, warm
 from runstream_schemas.segment import (
     DROP_REASONS,
     HEADER_SIZE,
@@ -184,7 +184,7 @@ class Journal:
             index, capacity = self._take_index(), min(self._capacity * _GROWTH, self._largest)
         segment, refusal = self._create(index, capacity)
         if segment is not None and segment.filled:
-            touch(segment.buffer)
+            warm(self._filesystem, segment.buffer)
         with self._lock:
             self._refused = refusal
             if segment is not None and (self._closed or index < self._current.index):

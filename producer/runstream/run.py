@@ -107,7 +107,8 @@ class Run:
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log several params: all of them, or none where one of them raises."""
-        check_mapping(params, "params")
+        if type(params) is not dict:
+            check_mapping(params, "params")
         texts = {}
         for key, value in params.items():
             if key not in known_keys:

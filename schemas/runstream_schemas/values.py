@@ -120,7 +120,10 @@ class RowEncoder:
         the content of a value (a lone surrogate, a large integer), the whole event is rebuilt from plain values.
         """
         try:
-            return _encode(event) if _is_flat(event) else self._encode_as(_with_plain_cells, event)
+            for row in getattr(event, "rows", ()):
+                if not _SCALARS.issuperset(map(type, row)):
+                    return self._encode_as(_with_plain_cells, event)
+            return _encode(event)
         except Exception:  # noqa: BLE001 - values of the user's types may raise anything
             return self._encode_as(_rebuilt, event)
 
@@ -144,14 +147,6 @@ class RowEncoder:
             thread = get_ident()
             self._given_up[thread] = self._given_up.get(thread, 0) + conversion.given_up
         return body
-
-
-def _is_flat(event: Any) -> bool:
-    """Whether every cell is a scalar, or the event has no cells."""
-    for row in getattr(event, "rows", ()):  # noqa: SIM110 - all() with a generator takes twice the time
-        if not _SCALARS.issuperset(map(type, row)):
-            return False
-    return True
 
 
 def _with_plain_cells(event: Any, conversion: "_Conversion") -> Any:

@@ -1,14 +1,15 @@
 """Pages of a new segment that are brought into memory before log calls store into them."""
 
 import os
+import resource
 import time
 from pathlib import Path
 
 import pytest
 
-from runstream.filesystem import Filesystem
+from runstream.filesystem import Buffer, Filesystem
 from runstream.journal import Clock
-from runstream.pages import piece_for, touch
+from runstream.pages import piece_for, warm
 from runstream_schemas.segment import HEADER_SIZE
 from support.journals import FaultyFilesystem, make_journal
 
@@ -18,14 +19,15 @@ SECOND = 1_000_000_000
 @pytest.mark.parametrize(
     ("size", "nanoseconds", "piece"),
     [
-        (16 << 20, SECOND, 256 << 10),
+        (16 << 20, SECOND, 1 << 20),
+        (4 << 20, SECOND, 1 << 20),
         (1 << 20, SECOND, 256 << 10),
         (1023 << 10, SECOND, 64 << 10),
         (256 << 10, SECOND, 64 << 10),
         (255 << 10, SECOND, 0),
         (1, 3600 * SECOND, 0),
-        (1 << 20, 0, 256 << 10),
-        (1 << 20, -SECOND, 256 << 10),
+        (1 << 20, 0, 1 << 20),
+        (1 << 20, -SECOND, 1 << 20),
     ],
 )
 def test_the_more_is_logged_the_larger_are_the_pieces(size: int, nanoseconds: int, piece: int) -> None:
@@ -45,20 +47,44 @@ def test_a_file_is_filled_to_its_end_and_no_further(tmp_path: Path, size: int) -
     filesystem.close(descriptor)
 
 
-@pytest.mark.parametrize("turn", [0, SECOND])
-def test_touching_changes_nothing_in_a_fresh_segment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, turn: int
-) -> None:
-    """Its header is passed over, and its last page may be cut; the interpreter lock is given away in between."""
-    monkeypatch.setattr("runstream.pages._TURN", turn)
+class Old(Filesystem):
+    """Of a kernel that populates no mappings."""
+
+    def populate(self, buffer: Buffer) -> bool:
+        """It cannot."""
+        del buffer
+        return False
+
+
+@pytest.mark.parametrize("filesystem", [Filesystem(), Old()])
+def test_warming_changes_nothing_in_a_fresh_segment(tmp_path: Path, filesystem: Filesystem) -> None:
+    """Its header is passed over, and its last page may be cut."""
     size = 300 * 4096 + 100
-    filesystem = Filesystem()
     descriptor, buffer = filesystem.allocate(tmp_path / "file", size)
     buffer[0:HEADER_SIZE] = b"h" * HEADER_SIZE
-    touch(buffer)
+    warm(filesystem, buffer)
     assert buffer[0:size] == b"h" * HEADER_SIZE + bytes(size - HEADER_SIZE)
     buffer.close()
     filesystem.close(descriptor)
+
+
+def test_a_populated_mapping_is_stored_into_without_a_fault(tmp_path: Path) -> None:
+    """Where the kernel can do that; it may have to be asked again, as it writes pages out when it likes."""
+    filesystem = Filesystem()
+    size = 1 << 20
+    faults = []
+    while len(faults) < 10 and 0 not in faults:
+        descriptor, buffer = filesystem.allocate(tmp_path / f"{len(faults)}", size)
+        able = filesystem.populate(buffer)
+        before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
+        for offset in range(0, size, 4096):
+            buffer[offset : offset + 1] = b"x"
+        faults.append(resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before)
+        buffer.close()
+        filesystem.close(descriptor)
+        if not able:
+            pytest.skip("this kernel cannot populate a mapping")
+    assert 0 in faults, faults
 
 
 def test_segments_are_filled_before_anybody_sees_them_while_much_is_logged(tmp_path: Path) -> None:
