@@ -13,6 +13,7 @@ from support.pipeline import Pipeline
 pytestmark = pytest.mark.server
 
 PROGRAM = Path(__file__).parent / "plugin_autolog.py"
+TRANSFORMERS = Path(__file__).parent / "plugin_transformers.py"
 METRICS = ["mean_absolute_error", "mean_squared_error", "r2_score", "root_mean_squared_error", "score"]
 TRAINING = [f"training_{name}" for name in METRICS]
 SEEN = {
@@ -69,9 +70,26 @@ def test_autologging_needs_no_sink(tmp_path: Path) -> None:
     assert b"sklearn" in pipe.artifact(seen["run"], "model/MLmodel")
 
 
-def _run(root: Path, uri: str, environment: dict[str, str], *arguments: str) -> dict[str, Any]:
+def test_what_transformers_callback_logs_is_kept(tmp_path: Path) -> None:
+    """Hundreds of params in parts, metrics that are logged asynchronously, tags, and a checkpoint as a model."""
+    with http_sink_apart(tmp_path) as sink:
+        uri = f"runstream+queue:{tmp_path / 'queue'}"
+        seen = _run(tmp_path, uri, {"RUNSTREAM_URL": sink.url}, program=TRANSFORMERS)
+    assert seen == {
+        "name": "epoch by epoch",
+        "status": "FINISHED",
+        "tags": "rc1",
+        "params": ["16", "20"],
+        "many": True,
+        "loss": True,
+        "model": ["checkpoint-20"],
+        "weights": ["weights"],
+    }
+
+
+def _run(root: Path, uri: str, environment: dict[str, str], *arguments: str, program: Path = PROGRAM) -> dict[str, Any]:
     target = root / "seen.json"
-    done = run_measured(PROGRAM, uri, str(target), *arguments, cwd=root, environment=environment)
+    done = run_measured(program, uri, str(target), *arguments, cwd=root, environment=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     found: dict[str, Any] = json.loads(target.read_text())
     return found

@@ -6,6 +6,7 @@ ended, the answer is what this process itself has logged.
 """
 
 import time
+from concurrent.futures import Future
 from importlib.util import find_spec
 from typing import Any, Final
 from uuid import uuid4
@@ -14,6 +15,7 @@ from mlflow.entities import Metric, Run, RunStatus, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_ALREADY_EXISTS
 from mlflow.store.entities.paged_list import PagedList
+from mlflow.utils.async_logging.run_operations import RunOperations
 
 import mlflow
 from runstream import run_names
@@ -244,6 +246,23 @@ class TrackingStore(ModelMethods):
         if labels:
             self._emit(run_id, ev.TagsSet(run_id, labels))
         self._memory.log(run_id, texts, labels, points)
+
+    def log_batch_async(self, run_id: str, metrics: Any, params: Any, tags: Any) -> RunOperations:
+        """The same at once, since it does not wait; a queue in memory, as MLflow has it, is lost with the process.
+
+        Errors are raised where the result is waited for, as there.
+        """
+        done: Future[None] = Future()
+        try:
+            self.log_batch(run_id, metrics, params, tags)
+            done.set_result(None)
+        except MlflowException as error:
+            done.set_exception(error)
+        return RunOperations([done])
+
+    def flush_async_logging(self) -> None:
+        """Wait until what was logged is safe: on the disk or, with Kafka, acknowledged."""
+        self._session.client.flush()
 
     def log_inputs(self, run_id: str, datasets: Any = None, models: Any = None) -> None:
         """Keep datasets and models as inputs of a run, in tags; those that this process has logged before stay."""
