@@ -153,6 +153,16 @@ def test_whoever_resumes_owes_nothing_from_before(queue: Path) -> None:
     assert told(queue) == {TWO: "1"}
 
 
+def test_whoever_resumes_forgets_what_it_has_told(queue: Path) -> None:
+    """Another process may have told something else meanwhile."""
+    one = Acknowledgements(queue, "kafka")
+    one.settle({ONE: at(3)})
+    Acknowledgements(queue, "kafka").settle({ONE: at(2)})
+    one.resume({ONE: at(2)})
+    one.settle({ONE: at(3)})
+    assert told(queue) == {ONE: "3"}
+
+
 def test_what_is_no_position_is_not_acknowledged(queue: Path) -> None:
     """It would free what nobody has applied."""
     with pytest.raises(CorruptDataError):

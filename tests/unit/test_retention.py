@@ -148,6 +148,7 @@ def test_a_dead_journal_goes_with_its_last_segment(tmp_path: Path) -> None:
     assert not journal_path(tmp_path, journal).exists()
     assert not list((tmp_path / "consumers").glob("*/*"))
     assert removed_journals(tmp_path) == [journal.directory.name]
+    assert (tmp_path / "removed").read_text() == f"{journal.directory.name}\n"
 
 
 def test_a_removed_journal_whose_events_lie_elsewhere_is_not_noted(tmp_path: Path) -> None:
