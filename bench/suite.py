@@ -77,6 +77,7 @@ BENCHMARKS: Final = (
         None,
         "--no-mlflow",
     ),
+    Benchmark("serving_parts", JOURNALED, 2, "", "--rounds 3 --seconds 1"),
     Benchmark("kafka", ACKNOWLEDGED, 15, "", "--rounds 1 --events 50000 --seconds 5"),
     Benchmark("plugin", JOURNALED, 12, "", "--calls 100 --rounds 2", None, peers=True),
     Benchmark(
