@@ -12,7 +12,7 @@ from runstream.artifacts import Staged
 from runstream_sink import query
 from support.pipeline import Pipeline
 
-__all__ = ["CONTENT", "descriptors", "held", "letters", "unfinished"]
+__all__ = ["CONTENT", "held", "letters", "unfinished"]
 
 CONTENT = bytes(range(256)) * 8_000
 """What a large file holds."""
@@ -45,15 +45,6 @@ def held(monkeypatch: pytest.MonkeyPatch, *, before: bool = True) -> Iterator[th
 def letters(pipeline: Pipeline) -> list[tuple[str, str]]:
     """Reason and detail of what is dead."""
     return [(letter.reason, letter.detail) for letter in pipeline.ask(query.list_dead_letters)]
-
-
-def descriptors(*places: Path) -> list[str]:
-    """What this process has open of these files and directories: threads open and close others meanwhile."""
-    targets = []
-    for descriptor in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(OSError):  # this listing's own is closed by now
-            targets.append(descriptor.readlink())
-    return sorted(str(target) for target in targets if any(map(target.is_relative_to, places)))
 
 
 def unfinished(pipeline: Pipeline) -> list[Path]:

@@ -17,6 +17,7 @@ from runstream_schemas.events import MetricLogged
 from runstream_schemas.reader import journal_names, segment_indices
 from runstream_schemas.segment import DROP_REASONS, HEADER_SIZE, segment_name, unpack_header
 from runstream_sink import query
+from support.open_files import open_files
 from support.pipeline import Pipeline
 
 RUN = "0" * 31 + "1"
@@ -243,13 +244,13 @@ def test_a_full_disk_drops_and_counts_and_leaks_nothing(client: Client) -> None:
     """No exception, one try a second, no descriptor or directory left; then all goes on."""
     queue = client.config.queue
     disk(client).refuse = True
-    before = len(list(Path("/proc/self/fd").iterdir()))
+    before = open_files(queue)
     for step in range(50):
         client._open_failed_at = 0.0  # as if the second had passed
         client.emit(metric(step))
     assert client.stats()["dropped"]["disk"] == 50
     assert not client.flush(1)
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert open_files(queue) == before
     assert list((queue / "journals").iterdir()) == []
     disk(client).refuse = False
     client._open_failed_at = 0.0

@@ -7,7 +7,7 @@ import pytest
 
 from runstream_sink.http.files import headers_of, open_below, parse_range
 from runstream_sink.query import NotFoundError
-from support.large_files import descriptors
+from support.open_files import open_files
 
 
 @pytest.mark.parametrize(
@@ -63,10 +63,10 @@ def test_nothing_else_is(tmp_path: Path, path: str) -> None:
     (root / "link").symlink_to(tmp_path / "secret")
     (root / "dir").symlink_to(tmp_path)
     os.mkfifo(root / "fifo")
-    before = descriptors(tmp_path)
+    before = open_files(tmp_path)
     with pytest.raises(NotFoundError):
         open_below(root, path)
-    assert descriptors(tmp_path) == before
+    assert open_files(tmp_path) == before
 
 
 def test_names_that_headers_cannot_hold_are_encoded() -> None:

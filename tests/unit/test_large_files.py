@@ -22,7 +22,8 @@ from runstream_schemas import events as ev
 from runstream_schemas.errors import EnvironmentUnavailableError
 from runstream_sink import query
 from runstream_sink.apply import apply
-from support.large_files import CONTENT, descriptors, held, letters, unfinished
+from support.large_files import CONTENT, held, letters, unfinished
+from support.open_files import open_files
 from support.pipeline import Pipeline, run_program
 from support.stores import batch
 
@@ -246,10 +247,10 @@ def test_a_file_whose_intent_is_dropped_is_dropped_and_counted(pipeline: Pipelin
         while runstream.stats()["dropped"]["quota"] == before:
             runstream.set_tag("t", 1)
         counted = runstream.stats()["dropped"]["quota"]
-        open_files = descriptors(file, pipeline.queue / "staging")
+        opened = open_files(file, pipeline.queue / "staging")
         runstream.log_artifact(file)
         assert runstream.stats()["dropped"]["quota"] == counted + 1
-        assert descriptors(file, pipeline.queue / "staging") == open_files
+        assert open_files(file, pipeline.queue / "staging") == opened
     assert unfinished(pipeline) == []
 
 
@@ -312,10 +313,10 @@ def test_a_staging_directory_that_takes_nothing_raises(pipeline: Pipeline, file:
     with runstream.start_run():
         runstream.log_param("p", 1)
         (pipeline.queue / "staging").write_text("in the way")
-        open_files = descriptors(file, pipeline.queue / "staging")
+        opened = open_files(file, pipeline.queue / "staging")
         with pytest.raises(EnvironmentUnavailableError):
             runstream.log_artifact(file)
-        assert descriptors(file, pipeline.queue / "staging") == open_files
+        assert open_files(file, pipeline.queue / "staging") == opened
     runstream.close()
     assert not any(isinstance(event, ev.ArtifactPending) for event in pipeline.events())
 

@@ -9,7 +9,8 @@ import pytest
 from runstream import background
 from runstream.artifacts import Staging
 from runstream.background import BackgroundCopies, LargeFile
-from support.large_files import CONTENT, descriptors, held
+from support.large_files import CONTENT, held
+from support.open_files import open_files
 
 ORIGIN = ("0" * 32, 0, 0)
 
@@ -51,7 +52,7 @@ def test_a_child_lets_go_of_what_its_parent_copies_and_waits_to_copy(
     copies: BackgroundCopies, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Their descriptors are closed; the unfinished files stay for the parent."""
-    before = descriptors(tmp_path)
+    before = open_files(tmp_path)
     with held(monkeypatch):
         files = [large_file(tmp_path, name) for name in ("first", "second")]
         opened = [descriptor for file in files for descriptor in file.descriptors]
@@ -68,4 +69,4 @@ def test_a_child_lets_go_of_what_its_parent_copies_and_waits_to_copy(
         copies.stop()
         assert copies._thread is not None
         copies._thread.join(60)
-    assert descriptors(tmp_path) == before
+    assert open_files(tmp_path) == before

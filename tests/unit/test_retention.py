@@ -12,6 +12,7 @@ from runstream_schemas.reader import has_writer, segment_indices
 from runstream_schemas.retention import Freed, free, removed_journals
 from runstream_schemas.segment import segment_name
 from support.journals import FaultyFilesystem, journal_path, make_journal
+from support.open_files import open_files
 
 NOW = 2_000_000_000.0
 DAY = 86_400.0
@@ -141,10 +142,10 @@ def test_a_dead_journal_goes_with_its_last_segment(tmp_path: Path) -> None:
     acknowledge(tmp_path, journal, APPLIED_ENTIRELY)
     acknowledge(tmp_path, journal, APPLIED_ENTIRELY, "other")
     assert removed_journals(tmp_path) == []
-    before = len(list(Path("/proc/self/fd").iterdir()))
+    before = open_files(tmp_path)
     freed = free(tmp_path, 0, KEPT_FOR_EVER, NOW)
     assert (freed.segments, freed.journals) == (journal._current.index + 1, 1)
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert open_files(tmp_path) == before
     assert not journal_path(tmp_path, journal).exists()
     assert not list((tmp_path / "consumers").glob("*/*"))
     assert removed_journals(tmp_path) == [journal.directory.name]
