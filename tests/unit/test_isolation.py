@@ -39,7 +39,7 @@ def _separate(batches: Sequence[Batch], is_bad: Callable[[int], bool]) -> list[C
         return apply(some, {})
 
     async def commit(changes: Changes) -> None:
-        points = [point.seq for found in changes.metrics.values() for point in found]
+        points = [seq for found in changes.metrics.values() for *_, seq, _ in found]
         if any(map(is_bad, points)):
             raise ZeroDivisionError("bad")
         committed.append(changes)
@@ -58,7 +58,7 @@ def test_what_fails_is_dead_and_everything_else_is_committed_once(bad: set[int])
     first, second = batch(PRODUCER, _metrics(7)), batch(PRODUCER, _metrics(6, 7), first=7)
     second.holes.append(Hole(13, 14, "torn", b"raw"))
     committed = _separate([first, second], bad.__contains__)
-    points = [point.seq for done in committed for found in done.metrics.values() for point in found]
+    points = [seq for done in committed for found in done.metrics.values() for *_, seq, _ in found]
     letters = [(letter.seq, letter.reason) for done in committed for letter in done.dead]
     assert points == [seq for seq in range(13) if seq not in bad]
     assert letters == [(seq, "failed") for seq in sorted(bad)] + [(13, "torn")]
@@ -119,7 +119,7 @@ def test_a_mistake_in_an_applier_buries_the_event(monkeypatch: pytest.MonkeyPatc
     assert [(letter.seq, letter.reason, letter.detail) for letter in changes.dead] == [
         (1, "failed", "KeyError: 'a mistake'")
     ]
-    assert [point.seq for point in changes.metrics[RUN, "m"]] == [0, 2]
+    assert [seq for *_, seq, _ in changes.metrics[RUN, "m"]] == [0, 2]
 
 
 def test_the_sink_goes_on_behind_an_event_that_cannot_be_written(
