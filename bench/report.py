@@ -1,6 +1,6 @@
-"""Writes the page of figures, ``docs/benchmarks/figures.md``, and its plots, from what the benchmarks left.
+"""Writes the page of figures, ``docs/benchmarks/figures.md``, from what the benchmarks left.
 
-Nobody types figures: each on the page stands in a file of ``build/bench``.  Refuses results of another size than full,
+Beside it lie its plots, and ``figures.json`` with all results: nobody types figures.  Refuses results of another size than full,
 and of commits that differ, unless told otherwise; what was not measured is named.
 
 Run it by ``make bench-report`` after ``make bench PEERS=1``.
@@ -8,6 +8,7 @@ Run it by ``make bench-report`` after ``make bench PEERS=1``.
 
 import argparse
 import ast
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,8 @@ __all__ = ["main", "page"]
 HEAD = """\
 # Figures
 
-Made by `make bench-report` from a run of `make bench`; no figure is typed. What the benchmarks measure, and how to read
-them, is in [benchmarks](../benchmarks.md).
+Made by `make bench-report` from a run of `make bench`; no figure is typed, and all that was measured is in
+[figures.json](figures.json). What the benchmarks measure, and how to read them, is in [benchmarks](../benchmarks.md).
 """
 CAPTIONS = {
     "emit-beside-peers": "One log call beside other loggers",
@@ -45,6 +46,7 @@ def main() -> None:
         _check(results)
     options.output.mkdir(parents=True, exist_ok=True)
     drawn = draw(results, options.output, formats=("svg",))
+    (options.output / "figures.json").write_text(json.dumps(results, indent=1) + "\n")
     path = options.output / "figures.md"
     path.write_text(page(results, [file.name for file in drawn]))
     print(f"written: {path}")

@@ -205,7 +205,8 @@ def test_the_page_of_figures_is_made_from_the_results(
         report.main()
         written.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
     assert written[0] == written[1]
-    assert set(written[0]) == {"figures.md", "sink-beside-limit.svg", "growth.svg"}
+    assert set(written[0]) == {"figures.md", "figures.json", "sink-beside-limit.svg", "growth.svg"}
+    assert json.loads(written[0]["figures.json"])["growth"]["results"]["a search"]["exponent"] == 0.3
     page = written[0]["figures.md"].decode()
     assert "| sink, metrics | ≥ 150,000/s | 151,000/s | yes | committed |" in page
     assert "| sink, 2 KB rows | ≥ 35,000/s | 1/s | **no** | committed |" in page
