@@ -1,10 +1,14 @@
 """What one read of a stream brings: whoever takes events out of a queue directory or a topic hands it out."""
 
 from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Final
 
 from runstream_schemas.batch import Batch
 
 __all__ = ["Delivery"]
+
+_body: Final = attrgetter("body")
 
 
 @dataclass
@@ -18,6 +22,15 @@ class Delivery:
     """By (producer_id, segment, reason): events that the producer dropped, so far."""
     size: int = 0
     """Bytes of events."""
+    weight: int = 0
+    """What counts for a limit: these bytes, and what each event is said to take besides them."""
+
+    def take(self, batch: Batch, event_weight: int = 0) -> None:
+        """Add a batch; each of its events takes ``event_weight`` besides its bytes."""
+        size = sum(map(len, map(_body, batch.records))) + 1
+        self.batches.append(batch)
+        self.size += size
+        self.weight += size + event_weight * len(batch.records)
 
     def __bool__(self) -> bool:
         return bool(self.batches or self.positions or self.losses)

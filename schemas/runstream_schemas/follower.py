@@ -15,7 +15,6 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Collection, Mapping
-from operator import attrgetter
 from pathlib import Path
 from typing import Final
 
@@ -34,7 +33,6 @@ _TIMESTAMP_GRAIN: Final = 1_000_000_000
 _POSITION: Final = re.compile(r"([0-9]{1,20}):([0-9]{1,20}):(-1|[0-9]{1,20}):([01])")
 _LARGEST_FILE: Final = 1 << 63
 _MOST_LOST: Final = (1 << 63) - 1
-_body: Final = attrgetter("body")
 
 
 def _ignore(_name: str, _reason: str) -> None:
@@ -52,16 +50,22 @@ class Follower:
     end, whatever its clock said, also if it dies while the others are read.
 
     ``unreadable`` is told name and reason of each journal that is of a newer format.  It is left unread, and stops
-    nothing.
+    nothing.  In the limit of a read each event counts for ``event_weight`` bytes besides its own.
     """
 
     def __init__(
-        self, directory: Path, *, until: int | None = None, unreadable: Callable[[str, str], None] = _ignore
+        self,
+        directory: Path,
+        *,
+        until: int | None = None,
+        unreadable: Callable[[str, str], None] = _ignore,
+        event_weight: int = 0,
     ) -> None:
         self.directory = directory
         self._journals = directory / "journals"
         self._until = until
         self._unreadable = unreadable
+        self._event_weight = event_weight
         self._positions: dict[str, str] = {}
         self._readers: dict[str, JournalReader] = {}
         self._ended: set[str] = set()
@@ -100,11 +104,11 @@ class Follower:
         self._find_journals()
         delivery = Delivery()
         for name, reader in list(self._readers.items()):
-            if delivery.size >= limit:
+            if delivery.weight >= limit:
                 break
             self._readers[name] = self._readers.pop(name)  # to the end of the line
             self._drain(name, reader, delivery, limit)
-        self._limited = delivery.size >= limit
+        self._limited = delivery.weight >= limit
         if delivery.size and self._new_entries:
             sync_directory(self._journals)
             self._new_entries = False
@@ -168,10 +172,10 @@ class Follower:
         """Move what a journal has into a delivery, up to the limit."""
         before = reader.position
         size = delivery.size
-        while delivery.size < limit and name not in self._ended:
+        while delivery.weight < limit and name not in self._ended:
             at = reader.position
             try:
-                chunk = reader.read(min(limit - delivery.size, _CHUNK))
+                chunk = reader.read(min(limit - delivery.weight, _CHUNK))
             except UnsupportedFormatError as error:
                 self._end(name, reader)
                 self._unreadable(name, str(error))
@@ -192,8 +196,7 @@ class Follower:
 
     def _take(self, reader: JournalReader, chunk: Chunk, delivery: Delivery) -> None:
         if chunk.records or chunk.holes:
-            delivery.batches.append(Batch(reader.producer_id, chunk.records, chunk.holes))
-            delivery.size += sum(map(len, map(_body, chunk.records))) + 1
+            delivery.take(Batch(reader.producer_id, chunk.records, chunk.holes), self._event_weight)
         for (segment, reason), count in chunk.drops.items():
             delivery.losses[reader.producer_id, segment, reason] = min(count, _MOST_LOST)
 

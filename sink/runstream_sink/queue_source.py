@@ -14,6 +14,7 @@ from runstream_schemas.delivery import Delivery
 from runstream_schemas.directories import make_durable
 from runstream_schemas.errors import EnvironmentUnavailableError
 from runstream_schemas.follower import Follower, queue_id
+from runstream_sink.source import EVENT_WEIGHT
 
 __all__ = ["QueueSource"]
 
@@ -33,7 +34,7 @@ class QueueSource:
         self.name = ""
         self._register = register
         self._journals = directory / "journals"
-        self._follower = Follower(directory, until=until, unreadable=_tell_unreadable)
+        self._follower = Follower(directory, until=until, unreadable=_tell_unreadable, event_weight=EVENT_WEIGHT)
         self._acknowledgements: Acknowledgements | None = None
 
     async def open(self, consumer: str) -> None:

@@ -10,12 +10,15 @@ Guarantees of every source:
 * `committed` may free what every consumer has applied; nothing is freed before.
 """
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from runstream_schemas.delivery import Delivery
 from runstream_schemas.errors import EnvironmentUnavailableError, RunstreamError
 
-__all__ = ["ReassignedError", "Source", "StreamReplacedError", "StreamUnavailableError"]
+__all__ = ["EVENT_WEIGHT", "ReassignedError", "Source", "StreamReplacedError", "StreamUnavailableError"]
+
+EVENT_WEIGHT: Final = 128
+"""Bytes that an event counts for, besides its own, in the limit of a read: small ones take many times their bytes."""
 
 
 class StreamUnavailableError(EnvironmentUnavailableError):
@@ -49,7 +52,8 @@ class Source(Protocol):
     async def read(self, limit: int) -> Delivery:
         """About ``limit`` bytes of events, or fewer if there are fewer; empty if there is nothing new.
 
-        Raises `StreamUnavailableError` or `ReassignedError`; nothing may be read then before the next `seek`.
+        Each event counts for `EVENT_WEIGHT` more.  Raises `StreamUnavailableError` or `ReassignedError`; nothing may be
+        read then before the next `seek`.
         """
 
     async def seek(self, positions: dict[str, str]) -> None:

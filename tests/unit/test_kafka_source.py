@@ -14,7 +14,7 @@ from runstream_schemas.errors import CorruptDataError, InvalidInputError
 from runstream_sink.kafka.bounds import EARLIEST, LATEST, Bound, parse_bound
 from runstream_sink.kafka.chunks import ChunkStore
 from runstream_sink.kafka.source import KafkaSource
-from runstream_sink.source import ReassignedError, StreamReplacedError, StreamUnavailableError
+from runstream_sink.source import EVENT_WEIGHT, ReassignedError, StreamReplacedError, StreamUnavailableError
 from support.memory_log import MemoryLog, Topic, away
 from support.topics import encoded
 
@@ -100,6 +100,7 @@ async def test_a_limit_leaves_the_rest_for_the_next_read(tmp_path: Path) -> None
     source = await opened(MemoryLog(topic), tmp_path)
     first = await source.read(1)
     assert (seqs([first]), source.backlog()) == (list(range(10)), True)
+    assert first.weight == first.size + EVENT_WEIGHT * 10
     assert seqs(await read_on(source)) == list(range(10, 30))
     assert not source.backlog()
 

@@ -17,6 +17,7 @@ from runstream_schemas.follower import format_position, parse_position, queue_id
 from runstream_schemas.reader import Position
 from runstream_schemas.segment import HEADER_SIZE, Hole, segment_name
 from runstream_sink.queue_source import QueueSource
+from runstream_sink.source import EVENT_WEIGHT
 from support.journals import FaultyFilesystem, journal_path, make_journal
 from support.queues import LIMIT, dead_journal, events, read_on
 
@@ -107,6 +108,18 @@ async def test_a_read_stops_at_its_limit_and_takes_turns(source: QueueSource, jo
         assert source.backlog()
         turns += list(events(delivery))
     assert set(turns) == {journal.directory.producer_id for journal in journals}
+
+
+async def test_very_small_events_count_for_more_than_their_bytes(source: QueueSource, tmp_path: Path) -> None:
+    """They take more memory than that, so that fewer of them are handed out at once."""
+    journal = make_journal(tmp_path)
+    for number in range(10_000):
+        journal.append(b"%08d" % number)
+    first = await source.read(100_000)
+    assert first.size < 50_000
+    assert source.backlog()
+    assert first.weight == first.size + EVENT_WEIGHT * sum(len(batch.records) for batch in first.batches)
+    journal.close()
 
 
 async def test_a_dead_journal_is_taken_over(source: QueueSource, tmp_path: Path) -> None:

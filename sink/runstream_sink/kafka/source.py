@@ -23,7 +23,7 @@ from runstream_sink.kafka.bounds import EARLIEST, Bound, resolve_bound
 from runstream_sink.kafka.chunks import ChunkStore
 from runstream_sink.kafka.log import Extent, Log, LogRecord, OutOfRangeError
 from runstream_sink.kafka.positions import Fingerprint, Position, fingerprint, format_position, parse_position
-from runstream_sink.source import ReassignedError, StreamReplacedError, StreamUnavailableError
+from runstream_sink.source import EVENT_WEIGHT, ReassignedError, StreamReplacedError, StreamUnavailableError
 
 __all__ = ["KafkaSource", "LossListener"]
 
@@ -107,7 +107,7 @@ class KafkaSource:
         while True:
             await self._fetch(limit)
             delivery = await asyncio.to_thread(self._take, limit)
-            self._limited = bool(self._rest) or delivery.size >= limit
+            self._limited = bool(self._rest) or delivery.weight >= limit
             if delivery or self._ends is None or await self._is_finished(self._ends):
                 return delivery
 
@@ -246,7 +246,7 @@ class KafkaSource:
         delivery = Delivery()
         last: dict[int, LogRecord] = {}
         chunks = 0
-        while self._rest and delivery.size < limit:
+        while self._rest and delivery.weight < limit:
             record = self._rest.popleft()
             if self._ends is not None and record.offset >= self._ends[record.partition]:
                 continue
@@ -265,6 +265,7 @@ class KafkaSource:
 
     def _take_chunk(self, record: LogRecord, delivery: Delivery) -> bool:
         delivery.size += len(record.value)
+        delivery.weight += len(record.value)
         try:
             chunk = decode_chunk(record.value)
         except CorruptDataError:
@@ -280,8 +281,7 @@ class KafkaSource:
             batch = _without_payload(error, record)
         except CorruptDataError:
             batch = self._unreadable(record)
-        delivery.batches.append(batch)
-        delivery.size += sum(len(event.body) for event in batch.records) + 1
+        delivery.take(batch, EVENT_WEIGHT)
 
     def _unreadable(self, record: LogRecord) -> Batch:
         """A dead letter to be, see the module's docstring."""

@@ -15,7 +15,7 @@ from runstream_sink.tables.types import ColumnType
 
 __all__ = ["TableRows", "part_of"]
 
-_COLUMNS_CACHED: Final = 200_000
+_COLUMNS_CACHED: Final = 100_000
 
 _Key = tuple[str, str]
 _json: Final = msgspec.json.Encoder().encode

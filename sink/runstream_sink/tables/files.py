@@ -80,10 +80,14 @@ def recover(
 
 def _write_few(root: Path, writes: Sequence[PartWrite], fs: FileSystem) -> None:
     changed: set[Path] = set()
+    _make_directories(root, changed, fs)
+    for write in writes:
+        if write.offset == 0:  # a sink that was killed may have made the directories, and not come to syncing them
+            changed.update(root / place for place in Path(write.part.file).parents)
     with ExitStack() as stack:
         descriptors = []
         for write in writes:
-            descriptors.append(_write(root, write, changed, fs))
+            descriptors.append(_write(root, write, fs))
             stack.callback(fs.close, descriptors[-1])
         for descriptor in descriptors:
             fs.sync_data(descriptor)
@@ -96,16 +100,14 @@ def _write_many(root: Path, writes: Sequence[PartWrite], fs: FileSystem) -> None
         descriptor = fs.open(root, os.O_RDONLY)  # before the writes, so that it is told of every failed write-back
         stack.callback(fs.close, descriptor)
         for write in writes:
-            fs.close(_write(root, write, set(), fs))
+            fs.close(_write(root, write, fs))
         fs.sync_file_system(descriptor)
 
 
-def _write(root: Path, write: PartWrite, changed: set[Path], fs: FileSystem) -> int:
-    """Write one part; its open descriptor.  Directories with new entries go to ``changed``."""
+def _write(root: Path, write: PartWrite, fs: FileSystem) -> int:
+    """Write one part; its open descriptor."""
     path = root / write.part.file
-    if write.offset == 0:  # a sink that was killed may have made the directories, and not come to syncing them
-        changed.update(root / place for place in Path(write.part.file).parents)
-    descriptor = _open(path, changed, fs) if write.offset == 0 else _open_existing(path, fs)
+    descriptor = _open(path, set(), fs) if write.offset == 0 else _open_existing(path, fs)
     try:
         _cut_at(path, descriptor, write.offset, fs)
         fs.write(descriptor, write.data, write.offset)
