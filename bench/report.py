@@ -1,7 +1,7 @@
 """Writes the page of figures, ``docs/benchmarks/figures.md``, from what the benchmarks left.
 
-Beside it lie its plots, and ``figures.json`` with all results: nobody types figures.  Refuses results of another size than full,
-and of commits that differ, unless told otherwise; what was not measured is named.
+Beside it lie its plots, and ``figures.json`` with all results: nobody types figures.  Refuses results of another size
+than full, and of commits that differ, unless told otherwise; what was not measured is named.
 
 Run it by ``make bench-report`` after ``make bench PEERS=1``.
 """
@@ -39,11 +39,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--input", type=Path, default=ROOT / "build/bench")
     parser.add_argument("--output", type=Path, default=ROOT / "docs/benchmarks")
-    parser.add_argument("--any-size", action="store_true", help="take results of any size and of several commits")
+    parser.add_argument("--any-size", action="store_true", help="take results of any size")
+    parser.add_argument("--any-commit", action="store_true", help="take results of several commits")
     options = parser.parse_args()
     results = load_results(options.input)
-    if not options.any_size:
-        _check(results)
+    _check(results, options)
     options.output.mkdir(parents=True, exist_ok=True)
     drawn = draw(results, options.output, formats=("svg",))
     (options.output / "figures.json").write_text(json.dumps(results, indent=1) + "\n")
@@ -60,13 +60,13 @@ def page(results: Mapping[str, Any], plots: Sequence[str]) -> str:
     return "\n".join(part.rstrip("\n") + "\n" for part in parts)
 
 
-def _check(results: Mapping[str, Any]) -> None:
+def _check(results: Mapping[str, Any], options: argparse.Namespace) -> None:
     rough = [name for name, held in results.items() if held["run"]["size"] != "full"]
-    if rough:
-        raise SystemExit(f"not of full size: {', '.join(rough)}; run `make bench`, or give --any-size")
+    if rough and not options.any_size:
+        raise SystemExit(f"not of full size: {', '.join(rough)}; run make bench, or give --any-size")
     commits = {held["machine"]["commit"] for held in results.values()}
-    if len(commits) > 1:
-        raise SystemExit(f"measured at several commits ({', '.join(sorted(commits))}); give --any-size to take them")
+    if len(commits) > 1 and not options.any_commit:
+        raise SystemExit(f"measured at several commits ({', '.join(sorted(commits))}); give --any-commit to take them")
 
 
 def _machine(results: Mapping[str, Any]) -> list[str]:
