@@ -47,8 +47,8 @@ class Segment:
         """Whether its pages were brought into memory."""
         self.entered = time.time_ns()
         """When the writer came, nanoseconds since the epoch."""
-        self.pace = 256 << 10, 1_000_000_000
-        """How fast the one before it was filled, bytes and nanoseconds; a guess where there was none."""
+        self.pace = 0, 1
+        """How much was logged into the one before it, bytes, and in how long, nanoseconds; nothing if there was none."""
 
     def seal(self) -> None:
         """Note that nothing is written behind ``end`` any more, and where the journal goes on."""

@@ -19,15 +19,14 @@ SECOND = 1_000_000_000
 @pytest.mark.parametrize(
     ("size", "nanoseconds", "piece"),
     [
-        (16 << 20, SECOND, 1 << 20),
-        (4 << 20, SECOND, 1 << 20),
+        (16 << 20, SECOND, 256 << 10),
         (1 << 20, SECOND, 256 << 10),
         (1023 << 10, SECOND, 64 << 10),
         (256 << 10, SECOND, 64 << 10),
         (255 << 10, SECOND, 0),
         (1, 3600 * SECOND, 0),
-        (1 << 20, 0, 1 << 20),
-        (1 << 20, -SECOND, 1 << 20),
+        (1 << 20, 0, 256 << 10),
+        (1 << 20, -SECOND, 256 << 10),
     ],
 )
 def test_the_more_is_logged_the_larger_are_the_pieces(size: int, nanoseconds: int, piece: int) -> None:
@@ -88,17 +87,19 @@ def test_a_populated_mapping_is_stored_into_without_a_fault(tmp_path: Path) -> N
 
 
 def test_segments_are_filled_before_anybody_sees_them_while_much_is_logged(tmp_path: Path) -> None:
-    """And when hardly anything is logged any more they are not."""
+    """Not at the beginning, when nobody knows, and no longer when hardly anything is logged any more."""
     disk, clock = FaultyFilesystem(), Clock()
     journal = make_journal(tmp_path, disk, clock)
-    journal.prepare()
-    assert disk.calls[-3:] == ["allocate", "fill", "rename"]
-    assert journal._spare is not None
-    assert journal._spare.filled
-    while journal._current.index == 0:
-        assert journal.append(bytes(1_000), time.time_ns() + 3600 * SECOND) is None
-    journal.prepare()
-    assert disk.calls[-2:] == ["allocate", "rename"]
-    assert journal._spare is not None
-    assert not journal._spare.filled
+    now = time.time_ns()
+    for pause, filled in ((0, False), (0, True), (3600 * SECOND, True), (0, False)):
+        now += pause
+        disk.calls.clear()
+        journal.prepare()
+        assert disk.calls == (["allocate", "fill", "rename"] if filled else ["allocate", "rename"])
+        assert journal._spare is not None
+        assert journal._spare.filled is filled
+        before = journal._current
+        while journal._current is before:
+            assert journal.append(bytes(1_000), now) is None
+        journal.append(b"x", now)
     journal.close()
