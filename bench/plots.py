@@ -60,6 +60,27 @@ def _peers(results: Mapping[str, Any]) -> Any:
     return figure
 
 
+def _emit(results: Mapping[str, Any]) -> Any:
+    """From p50 (point) over p99 (tick) to p99.9 (end), in each circumstance."""
+    figure, axes = _figure(2, 3.2)
+    for axis, subject in zip(axes, ("metric", "row"), strict=True):
+        held = {name.partition(", ")[2]: one for name, one in results.items() if name.startswith(f"{subject}, ")}
+        for peer, color, above in (("runstream", OURS, 0.15), ("librdkafka", OTHERS, -0.15)):
+            found = [(row + above, one[peer]) for row, one in enumerate(held.values()) if peer in one]
+            rows = [row for row, _ in found]
+            middle, far, end = ([one[column] for _, one in found] for column in ("p50", "p99", "p99.9"))
+            axis.hlines(rows, middle, end, color=color, linewidth=1.5)
+            axis.plot(middle, rows, "o", color=color, markersize=5, label=peer)
+            axis.plot(far, rows, "|", color=color, markersize=8)
+        axis.set_yticks(range(len(held)), held)
+        axis.set_xscale("log")
+        axis.set_xlabel("µs a call: p50 (point), p99 (tick), p99.9 (end)")
+        axis.set_title(f"log a {subject}", loc="left")
+        axis.legend(frameon=False, fontsize=7)
+    figure.tight_layout()
+    return figure
+
+
 def _growth(results: Mapping[str, Any]) -> Any:
     """The time at 1x, 10x and 100x of each case."""
     import matplotlib.pyplot as plt
@@ -98,6 +119,7 @@ def _sink(results: Mapping[str, Any]) -> Any:
 
 PLOTS: Final[Mapping[str, tuple[str, Callable[[Mapping[str, Any]], Any]]]] = {
     "emit-beside-peers": ("peers", _peers),
+    "emit-circumstances": ("emit", _emit),
     "sink-beside-limit": ("sink", _sink),
     "growth": ("growth", _growth),
 }

@@ -28,6 +28,7 @@ Made by `make bench-report` from a run of `make bench`; no figure is typed, and 
 """
 CAPTIONS = {
     "emit-beside-peers": "One log call beside other loggers",
+    "emit-circumstances": "One log call in several circumstances",
     "sink-beside-limit": "The sink beside the bare limit",
     "growth": "Growth",
 }

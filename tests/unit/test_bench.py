@@ -216,6 +216,21 @@ def test_the_page_of_figures_is_made_from_the_results(
     assert "a processor, 2 CPUs" in page
 
 
+def test_log_calls_are_drawn_beside_other_loggers_and_by_circumstance(module: Any, tmp_path: Path) -> None:
+    """Also where a slow logger has too few calls for a percentile, or a circumstance has no peer."""
+    calls = {"p50": 2.0, "p99": 10.0, "p99.9": 1000.0, "max": 2000.0}
+    emit = {
+        "metric, alone": {"runstream": calls, "librdkafka": calls},
+        "metric, change": {"runstream": calls},
+        "row, alone": {"runstream": calls, "librdkafka": calls},
+    }
+    peers = {"metric": {"runstream": calls, "slow": {"p50": 9.0}}, "2 KB row": {"runstream": calls}}
+    drawn = module("plots").draw({"emit": {"results": emit}, "peers": {"results": peers}}, tmp_path)
+    names = {"emit-beside-peers", "emit-circumstances"}
+    assert {path.name for path in drawn} == {f"{name}.{form}" for name in names for form in ("svg", "png")}
+    assert all(path.stat().st_size for path in drawn)
+
+
 def test_figures_of_another_size_than_full_are_not_published(
     module: Any, quick_results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
