@@ -152,6 +152,11 @@ def test_what_a_history_is_limited_to_is_heeded(both: tuple[Side, Side]) -> None
     assert counts == [20, 2]
 
 
+def test_neither_server_knows_users(both: tuple[Side, Side]) -> None:
+    """The UI asks for the one that is logged in, and takes the refusal for what it is."""
+    assert [side.client.get("/ajax-api/2.0/mlflow/users/current").status_code for side in both] == [404, 404]
+
+
 def test_deleted_runs_can_be_asked_for(both: tuple[Side, Side]) -> None:
     """MLflow's server fails to read which runs are wanted."""
     data = {"experimentIds": ["EXPERIMENT"], "runViewType": "DELETED_ONLY"}

@@ -7,7 +7,7 @@ files that lay in its directory when the server began are sent.
 The pages may load nothing from elsewhere, and talk to no other server.  What a run's artifact holds never becomes a
 page of ours: the UI shows HTML in a frame with an origin of its own (``sandbox``), which inherits this policy.  For its
 sake scripts may stand in a page, as a plot by plotly has them; but attributes of elements are never scripts, so that
-text which slips into the UI's page as markup does not run.
+text which slips into the UI's page as markup does not run.  And code may be made of text, as plots drawn by WebGL do.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ _AGE: Final = 28 * 86400
 _INSTALL: Final = "run: pip install 'runstream[mlflow]'"
 _POLICY: Final = {
     "default-src": "'none'",
-    "script-src": "'self' 'unsafe-inline'",
+    "script-src": "'self' 'unsafe-inline' 'unsafe-eval'",
     "script-src-attr": "'none'",
     "style-src": "'self' 'unsafe-inline'",
     "img-src": "'self' data: blob:",
