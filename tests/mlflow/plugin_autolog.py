@@ -44,6 +44,7 @@ def autolog() -> str:
         seen["score"] = round(model.score(ROWS, TARGET), 3)
     mlflow.sklearn.autolog(disable=True)
     logged = mlflow.last_logged_model()
+    seen["id"] = logged.model_id
     seen["model"] = [logged.name, str(logged.status), logged.source_run_id == run.info.run_id]
     return str(run.info.run_id)
 

@@ -154,12 +154,17 @@ def alone() -> None:
         mlflow.log_metric("m", 1.0, step=1)
         mlflow.log_metric("n", math.nan)
         mlflow.log_text("hello", "a.txt")
+        mlflow.set_tag("mlflow.runName", "alone again")
         read = mlflow.get_run(run.info.run_id)
+        history = MlflowClient().get_metric_history(run.info.run_id, "m")
+        seen["latest"] = [point.value for point in history]
+        seen["no history"] = MlflowClient().get_metric_history(run.info.run_id, "nobody")
     ended = mlflow.get_run(run.info.run_id)
     seen["seconds"] = time.monotonic() - begun
     seen["alone"] = (read.info.status, read.data.params, read.data.metrics["m"], ended.info.status)
     seen["away"] = code(mlflow.search_runs)
     seen["default"] = MlflowClient().get_experiment("0").name
+    seen["experiment"] = mlflow.get_experiment_by_name("mine").name
     seen["run"] = run.info.run_id
 
 

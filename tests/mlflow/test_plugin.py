@@ -74,15 +74,21 @@ def test_a_program_sees_what_it_has_logged(tmp_path: Path, way: str) -> None:
         assert _run(tmp_path, uri, environment) == SEEN
 
 
-def test_without_a_sink_nothing_waits_and_the_program_sees_what_it_logged(tmp_path: Path) -> None:
-    """A sink that comes later finds everything; other reads say that there is none."""
+@pytest.mark.parametrize("store", ["no store", "a store"])
+def test_without_a_sink_nothing_waits_and_the_program_sees_what_it_logged(tmp_path: Path, store: str) -> None:
+    """A sink that comes later finds everything; where there is no store either, other reads say so."""
     pipe = Pipeline(tmp_path)
+    if store == "a store":
+        pipe.drain()
     seen = _run(tmp_path, f"runstream+{pipe.stream}", pipe.environment, "alone")
     assert seen["alone"] == ["RUNNING", {"p": "1"}, 2.0, "FINISHED"]
-    assert (seen["away"], seen["default"]) == ("TEMPORARILY_UNAVAILABLE", "Default")
+    assert (seen["latest"], seen["no history"]) == ([2.0], [])
+    assert seen["away"] == ("nothing" if store == "a store" else "TEMPORARILY_UNAVAILABLE")
+    assert (seen["default"], seen["experiment"]) == ("Default", "mine")
     pipe.drain()
     run = pipe.run(seen["run"])
-    assert (run.name, run.status, run.params, run.metrics["m"].value) == ("alone", "FINISHED", {"p": "1"}, 2.0)
+    assert (run.name, run.status, run.params) == ("alone again", "FINISHED", {"p": "1"})
+    assert run.metrics["m"].value == 2.0
     assert pipe.artifact(run.run_id, "a.txt") == b"hello"
 
 

@@ -13,6 +13,7 @@ from support.pipeline import Pipeline
 pytestmark = pytest.mark.server
 
 PROGRAM = Path(__file__).parent / "plugin_autolog.py"
+SECOND = Path(__file__).parent / "plugin_second.py"
 TRANSFORMERS = Path(__file__).parent / "plugin_transformers.py"
 METRICS = ["mean_absolute_error", "mean_squared_error", "r2_score", "root_mean_squared_error", "score"]
 TRAINING = [f"training_{name}" for name in METRICS]
@@ -48,14 +49,31 @@ SEEN = {
     "tables": 3,
     "warned": [],
 }
+SEEN_BY_ANOTHER = {
+    "model": ["model", True, "READY"],
+    "inputs": [True],
+    "ordered": "INVALID_PARAMETER_VALUE",
+    "points": ["nan", "1.0", "2.0"],
+    "run": ["renamed", "SCHEDULED", "x", False],
+    "later": 1.0,
+    "failed later": "INTERNAL_ERROR",
+    "status": True,
+    "tags": {"a": "b"},
+    "page": [1, None],
+    "nothing": [],
+    "traces": "NotImplementedError",
+}
+"""What a program must see that goes on with the run and the model of the first."""
 
 
 def test_what_scikit_learn_logs_by_itself_is_kept_and_read_back(tmp_path: Path) -> None:
     """Params, metrics, artifacts, the dataset and the model, which loads again; and what a program logs of these."""
+    uri, place = (f"runstream+queue:{tmp_path / 'queue'}", {"RUNSTREAM_STORE": str(tmp_path / "store")})
     with http_sink_apart(tmp_path):
-        seen = _run(tmp_path, f"runstream+queue:{tmp_path / 'queue'}", {"RUNSTREAM_STORE": str(tmp_path / "store")})
-    del seen["run"]
-    assert seen == SEEN
+        seen = _run(tmp_path, uri, place)
+        ids = seen.pop("run"), seen.pop("id")
+        assert seen == SEEN
+        assert _run(tmp_path, uri, place, *ids, program=SECOND) == SEEN_BY_ANOTHER
 
 
 def test_autologging_needs_no_sink(tmp_path: Path) -> None:

@@ -36,6 +36,8 @@ __all__ = ["TrackingStore"]
 _LIFECYCLES: Final = {ViewType.ACTIVE_ONLY: "active", ViewType.DELETED_ONLY: "deleted", ViewType.ALL: "all"}
 _MOST: Final = 10_000
 """Items that a page may have."""
+_MOST_TOLD: Final = 100_000
+"""Points that are remembered because they may be copied."""
 
 
 class TrackingStore(ModelMethods):
@@ -230,7 +232,7 @@ class TrackingStore(ModelMethods):
         with speaking_mlflow():
             check_run_id(run_id)
             points = [(check_key(one.key, "metric"), _point(one)) for one in metrics]
-            if self._told:
+            if self._told and any(one.model_id is not None for one in metrics):
                 points = self._without_copies(run_id, metrics, points)
             texts = {check_key(one.key, "param"): as_text(one.value) for one in params}
             labels = {check_key(one.key, "tag"): as_text(one.value) for one in tags}
@@ -282,6 +284,8 @@ class TrackingStore(ModelMethods):
                 more, cursor = self._history(run_id, metric_key, Page(_MOST, cursor))
                 points += more
         if self._memory.is_running(run_id):
+            if len(self._told) > _MOST_TOLD:
+                self._told = set()
             self._told.update(_identity(run_id, metric_key, point) for point in points)
         return PagedList([Metric(metric_key, float(one.value), one.timestamp, one.step) for one in points], cursor)
 
