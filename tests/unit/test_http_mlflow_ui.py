@@ -132,6 +132,17 @@ async def test_the_guard_stands_before_the_pages_too(tmp_path: Path) -> None:
             assert foreign.status_code == 403
 
 
+async def test_files_that_are_gone_are_missed(tmp_path: Path) -> None:
+    """Another mlflow has been installed meanwhile, perhaps; the answer says what helps."""
+    (tmp_path / "site").mkdir()
+    with pages_installed(tmp_path / "site"):
+        async with http_sink(tmp_path, mlflow_ui=True) as sink:
+            (tmp_path / "site" / "mlflow" / "server" / "js" / "build" / "index.html").unlink()
+            answer = await sink.client.get("/mlflow/")
+            assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+            assert "start the sink anew" in answer.json()["detail"]
+
+
 async def test_without_being_asked_for_the_pages_are_not_served(tmp_path: Path) -> None:
     """Whether mlflow is installed or not."""
     (tmp_path / "site").mkdir()

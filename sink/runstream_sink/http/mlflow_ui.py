@@ -133,7 +133,13 @@ def ui_routes(pages: Mapping[str, Page]) -> list[ControllerRouterHandler]:
 
 
 async def _send(page: Page) -> Response[bytes]:
-    content = await asyncio.to_thread(page.path.read_bytes)
+    try:
+        content = await asyncio.to_thread(page.path.read_bytes)
+    except OSError as error:
+        raise NotFoundError(
+            f"{page.path.name} of MLflow's UI cannot be read ({error.strerror}); if mlflow has been installed anew, "
+            "start the sink anew"
+        ) from error
     return Response(content, status_code=200, media_type=page.media_type, headers=page.headers)
 
 
