@@ -35,6 +35,7 @@ def fill(uri: str) -> None:
         mlflow.log_text("hello", "notes/deep/a.txt")
         mlflow.log_dict({"a": 1}, "b.json")
         _log_input()
+        _log_model()
         with mlflow.start_run(run_name="child", nested=True):
             mlflow.log_metric("acc", 0.5, step=3)
     failed = client.create_run(first, start_time=1_700_000_000_123, run_name="failed", tags={"mlflow.user": "ada"})
@@ -113,10 +114,12 @@ def _files(client: Any, run_id: str) -> dict[str, str]:
         if not client.list_artifacts(run_id):
             return {}
         root = Path(client.download_artifacts(run_id, "", directory))
+        for output in client.get_run(run_id).outputs.model_outputs:
+            client.download_artifacts(run_id, client.get_logged_model(output.model_id).name, directory)
         return {
             str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in root.rglob("*")
-            if path.is_file()
+            if path.is_file() and path.name != "registered_model_meta"  # which MLflow adds to what it downloads
         }
 
 
@@ -127,6 +130,17 @@ def _log_input() -> None:
     import mlflow
 
     mlflow.log_input(from_pandas(DataFrame({"x": [1, 2]}), name="train ü"), context="training")
+
+
+def _log_model() -> None:
+    """A logged model, whose files lie outside the run's."""
+    import mlflow
+
+    class Echo(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+        def predict(self, model_input: list[str]) -> list[str]:
+            return model_input
+
+    mlflow.pyfunc.log_model(name="echo", python_model=Echo(), pip_requirements=[])
 
 
 def _client(uri: str) -> Any:

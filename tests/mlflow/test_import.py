@@ -2,9 +2,7 @@
 
 import hashlib
 import json
-import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ import pytest
 
 from runstream_schemas.names import experiment_id_of
 from runstream_sink import query
-from support.mlflow import mlflow_python, run_measured
+from support.mlflow import run_measured
 from support.mlflow_server import mlflow_server
 from support.pipeline import Pipeline
 
@@ -47,7 +45,7 @@ def uri(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         with mlflow_server(place) as address:
             yield address
     else:
-        yield f"sqlite:///{place}/mlflow.db" if request.param == "sqlite" else f"file://{place}/mlruns"
+        yield (f"sqlite:///{place}/mlflow.db" if request.param == "sqlite" else f"file://{place}/mlruns")
 
 
 def test_runs_are_here_as_they_are_there(uri: str, tmp_path: Path, pipe: Pipeline) -> None:
@@ -113,32 +111,6 @@ def _compare_files(pipe: Pipeline, run_id: str, files: dict[str, str]) -> None:
         assert [row["n"] for row in rows] == list(range(1, len(rows) + 1))
         assert rows[0]["deep"] in ({"x": [1]}, '{"x":[1]}')
         assert pipe.rows(run_id, "p.parquet")[0] == {"q": "p", "n": 0.5}
-
-
-def test_an_import_that_is_killed_goes_on(tmp_path: Path, pipe: Pipeline) -> None:
-    """Wherever it was: in the end everything is there once."""
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    undisturbed = Pipeline(tmp_path / "undisturbed")
-    _do(tmp_path, f"many {uri}", f"import {uri} --stream {undisturbed.stream}")
-    command = [str(mlflow_python()), str(PROGRAM), "import-in-small-batches", uri, "--stream", pipe.stream]
-    for wanted in (1, 9):
-        with (tmp_path / "log").open("wb") as log:
-            process = subprocess.Popen(command, cwd=tmp_path / "cwd", stdout=log, stderr=log)
-            _wait_for_journals(pipe.queue / "journals", wanted, process)
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-    _do(tmp_path, f"import {uri} --stream {pipe.stream}")
-    assert pipe.drain().dead == 0
-    undisturbed.drain()
-    assert pipe.digest() == undisturbed.digest()
-
-
-def _wait_for_journals(journals: Path, wanted: int, process: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < until:
-        if journals.is_dir() and len(list(journals.iterdir())) >= wanted:
-            return
-        time.sleep(0.001)  # nobody tells when a journal appears
 
 
 def test_sources_that_are_none_are_told_apart(tmp_path: Path, pipe: Pipeline) -> None:

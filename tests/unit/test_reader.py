@@ -13,14 +13,7 @@ import pytest
 from runstream.journal import Journal
 from runstream_schemas import segment
 from runstream_schemas.errors import UnsupportedFormatError
-from runstream_schemas.reader import (
-    JournalReader,
-    Position,
-    continuation_name,
-    has_writer,
-    journal_names,
-    segment_indices,
-)
+from runstream_schemas.reader import JournalReader, Position, has_writer, journal_names, segment_indices
 from runstream_schemas.segment import (
     HEADER_SIZE,
     SEAL_OFFSET,
@@ -396,17 +389,3 @@ def test_a_window_grows_with_the_backlog_and_is_bounded_by_the_limit(
     sizes = [sum(len(record.body) for record in chunk.records) for chunk in chunks(reader, 10_000)]
     assert sum(sizes) == 2_000_000
     assert max(sizes) <= 64 << 10
-
-
-def test_a_continuation_begins_with_the_seq_in_its_name(tmp_path: Path) -> None:
-    """Nothing before it is missing, and it is of the producer that is named before."""
-    path = dead_journal(tmp_path, pack_record(7, TIME, b"a") + pack_record(8, TIME + 1, b"b"))
-    name = continuation_name(PRODUCER, 7)
-    path.rename(tmp_path / name)
-    assert journal_names(tmp_path) == [name] == [f"{PRODUCER.hex()}-0000000000000000007"]
-    assert continuation_name(PRODUCER, 0) == PRODUCER.hex()
-    reader = JournalReader(tmp_path / name)
-    chunk = reader.read(1 << 20)
-    assert (reader.producer_id, bodies(chunk.records), chunk.holes) == (PRODUCER, [b"a", b"b"], [])
-    assert reader.position.next_seq == 9
-    reader.close()

@@ -43,7 +43,7 @@ class SealedJournal:
         (self._path / LOCK_NAME).touch()
 
     def add(self, emit_ts: int, body: bytes) -> None:
-        """Append an event; ``emit_ts`` (nanoseconds since the epoch) must be greater than that of the one before."""
+        """Append an event; ``emit_ts`` (nanoseconds since the epoch) is not less than that of the one before."""
         record = pack_record(self.next_seq, emit_ts, body, self._seed)
         if self._records and self._size + len(record) > self._segment_size:
             self._write(self._index + 1)

@@ -127,14 +127,12 @@ class Publisher:
         self.ledger.close()
 
     def _write_lead(self) -> str:
-        """The journal of all events that compete, in the order of their times."""
+        """The journal of all events that compete, in the order of their times; those of two runs may be equal."""
         if not self._timed:
             return ""
         journal = SealedJournal(self._pending, os.urandom(16))
-        last = -1
         for emit_ts, event in sorted(self._timed, key=lambda timed: timed[0]):
-            last = max(last + 1, emit_ts)
-            journal.add(last, self._encoder.encode(event))
+            journal.add(emit_ts, self._encoder.encode(event))
         journal.close()
         return journal.name
 

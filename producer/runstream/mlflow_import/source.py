@@ -8,21 +8,20 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
-import msgspec
-
 from runstream.mlflow_import.model import ListedFile, SourceExperiment, SourceRun
 from runstream_schemas.errors import EnvironmentUnavailableError, InvalidInputError
+from runstream_schemas.inputs import input_key, input_text
 from runstream_schemas.streams import hide_password
 
 __all__ = ["MlflowSource", "address_of", "open_source"]
 
 _PAGE: Final = 1000
-_INPUT: Final = "runstream.input."
+_RUNS_HELD: Final = 64
+"""Runs of which it is known where their artifacts lie."""
 _DATABASES: Final = ("sqlite", "postgresql", "mysql", "mssql")
 _RETRIES: Final = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 
@@ -58,10 +57,13 @@ def open_source(text: str) -> "MlflowSource":
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
     from mlflow import MlflowClient
 
     with _translated(f"{address} cannot be read"):
-        source = MlflowSource(MlflowClient(tracking_uri=uri), address)
+        client = MlflowClient(tracking_uri=uri)
+        source = MlflowSource(client, address, lambda place: get_artifact_repository(place, tracking_uri=uri))
         given = os.environ.get(_RETRIES)
         os.environ[_RETRIES] = given or "1"  # who waits at the beginning wants to know
         try:
@@ -76,9 +78,12 @@ def open_source(text: str) -> "MlflowSource":
 class MlflowSource:
     """What `Source` promises, of one tracking URI."""
 
-    def __init__(self, client: Any, address: str) -> None:
+    def __init__(self, client: Any, address: str, repository: Callable[[str], Any]) -> None:
+        """``repository`` opens what holds the artifacts at a URI."""
         self.address = address
         self._client = client
+        self._open = repository
+        self._held: dict[str, dict[str, Any]] = {}
 
     def probe(self) -> None:
         """Ask for something small."""
@@ -112,21 +117,41 @@ class MlflowSource:
         return ((point.step, point.timestamp, point.value) for point in points)
 
     def files(self, run_id: str) -> Iterator[ListedFile]:
-        """All artifacts of a run, directory by directory."""
-        waiting: list[str | None] = [None]
-        while waiting:
-            with _translated("the source does not list them"):
-                listed = self._client.list_artifacts(run_id, waiting.pop())
-            waiting += [one.path for one in listed if one.is_dir]
-            yield from (ListedFile(one.path, one.file_size) for one in listed if not one.is_dir)
+        """All artifacts of a run, directory by directory; those of its models lie below the model's name."""
+        with _translated("the source does not list them"):
+            places = self._places(run_id)
+        for prefix, repository in places.items():
+            waiting: list[str | None] = [None]
+            while waiting:
+                with _translated("the source does not list them"):
+                    listed = repository.list_artifacts(waiting.pop())
+                waiting += [one.path for one in listed if one.is_dir]
+                yield from (ListedFile(prefix + one.path, one.file_size) for one in listed if not one.is_dir)
 
     def download(self, run_id: str, path: str, directory: Path) -> Path:
         """Fetch an artifact."""
         with _translated("it cannot be downloaded"):
-            local = Path(self._client.download_artifacts(run_id, path, str(directory)))
+            places = self._places(run_id)
+            prefix = max((prefix for prefix in places if path.startswith(prefix)), key=len)
+            local = Path(places[prefix].download_artifacts(path.removeprefix(prefix), str(directory)))
         if not local.is_file():
             raise EnvironmentUnavailableError("it cannot be downloaded: there is no such file")
         return local
+
+    def _places(self, run_id: str) -> dict[str, Any]:
+        """Where a run's artifacts lie: MLflow's repositories, by what their paths begin with."""
+        found: dict[str, Any] | None = self._held.get(run_id)
+        if found is None:
+            run = self._client.get_run(run_id)
+            places = {"": run.info.artifact_uri}
+            for output in getattr(run.outputs, "model_outputs", None) or ():
+                model = self._client.get_logged_model(output.model_id)
+                places[f"{model.name}/"] = model.artifact_location
+            found = {prefix: self._open(uri) for prefix, uri in places.items()}
+            self._held[run_id] = found
+            while len(self._held) > _RUNS_HELD:
+                self._held.pop(next(iter(self._held)), None)
+        return found
 
     def _pages(self, ask: Callable[[str | None], Any]) -> Iterator[Any]:
         token = None
@@ -173,9 +198,8 @@ def _input(given: Any) -> tuple[str, str]:
     dataset = {name: getattr(held, name) or "" for name in ("name", "digest", "source_type", "source")}
     dataset |= {name: getattr(held, name) for name in ("schema", "profile") if getattr(held, name) is not None}
     tags = [{"key": tag.key, "value": tag.value} for tag in given.tags]
-    document = {"tags": tags, "dataset": dataset} if tags else {"dataset": dataset}
-    identity = msgspec.json.encode([dataset["name"], dataset["digest"]])
-    return _INPUT + sha256(identity).hexdigest()[:32], msgspec.json.encode(document).decode()
+    entry = {"tags": tags, "dataset": dataset} if tags else {"dataset": dataset}
+    return input_key(entry), input_text(entry)
 
 
 @contextmanager
