@@ -4,7 +4,6 @@ It waits only where a sink is seen to run, and no longer than the setting ``read
 in time, for example because it reads another stream, reads do not wait for it for a while.
 """
 
-import threading
 import time
 from typing import Final
 
@@ -21,23 +20,25 @@ _LONGEST_PAUSE: Final = 0.05
 
 
 class Settling:
-    """Waits for the events of one client.  Thread-safe."""
+    """Waits for the events of one client.
+
+    Thread-safe without a lock, which a forked child might inherit locked: what two threads learn at the same time is
+    true of both, and the less of it is learned again.
+    """
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._settled: dict[bytes, int] = {}
         self._retry_at = 0.0
-        self._lock = threading.Lock()
 
     def settle(self, source: Source) -> bool:
         """Wait until what was logged so far is applied; whether it is."""
-        with self._lock:
-            if not self._waiting():
-                return True
-            try:
-                return self._wait(source)
-            except EnvironmentUnavailableError:
-                return False
+        if not self._waiting():
+            return True
+        try:
+            return self._wait(source)
+        except EnvironmentUnavailableError:
+            return False
 
     def _waiting(self) -> dict[bytes, int]:
         """The last event of each journal that is not known to be applied."""
