@@ -41,6 +41,7 @@ from runstream_sink.changes import (
 from runstream_sink.intervals import IntervalSet
 from runstream_sink.rules import (
     INT64,
+    check_columns,
     check_experiment,
     check_point,
     check_rows,
@@ -186,8 +187,13 @@ def _apply_tag_deletion(changes: Changes, event: ev.TagDeleted, emit_ts: int, pr
 def _apply_rows(changes: Changes, event: ev.RowsLogged, emit_ts: int, producer_id: bytes, seq: int) -> None:
     table = _checked_table(event.table)
     columns = event.columns
-    check_rows(table, columns, event.rows)
-    touch_run(changes, event.run_id)
+    check_rows(table, len(columns), event.rows)
+    held = changes.rows.get((event.run_id, table), ())
+    if held and held[-1].columns == columns:
+        columns = held[-1].columns  # one list for all events that have the same
+    else:
+        check_columns(table, columns)
+        touch_run(changes, event.run_id)
     entry = RowsEntry(producer_id, seq, emit_ts, columns, event.rows)
     changes.rows.setdefault((event.run_id, table), []).append(entry)
 

@@ -11,6 +11,7 @@ from runstream_sink.changes import Changes
 __all__ = [
     "INT64",
     "MAX_ROWS",
+    "check_columns",
     "check_experiment",
     "check_point",
     "check_rows",
@@ -61,14 +62,17 @@ def check_point(step: int, timestamp: int) -> None:
         raise InvalidInputError(f"step {step} or timestamp {timestamp} does not fit into 64 bits")
 
 
-def check_rows(table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Raise `InvalidInputError` for rows that make no table."""
-    width = len(columns)
+def check_rows(table: str, width: int, rows: Sequence[Sequence[Any]]) -> None:
+    """Raise `InvalidInputError` for rows that do not fit into a table of ``width`` columns."""
     if len(rows) > MAX_ROWS:
         raise InvalidInputError(f"{len(rows)} rows of table {table!r} in one event; it can have {MAX_ROWS}")
     if set(map(len, rows)) - {width}:
         raise InvalidInputError(f"a row of table {table!r} has another number of values than its {width} columns")
-    if len(set(columns)) != width:
+
+
+def check_columns(table: str, columns: Sequence[str]) -> None:
+    """Raise `InvalidInputError` for columns that make no table."""
+    if len(set(columns)) != len(columns):
         raise InvalidInputError(f"a column of table {table!r} is named twice")
 
 

@@ -291,6 +291,17 @@ def test_an_event_beyond_the_limits_is_dead_and_changes_nothing(event: Any) -> N
     assert changes == Changes(events=1, seen={PRODUCER: [(0, 0)]}, dead=[letter])
 
 
+def test_events_with_the_same_columns_share_them() -> None:
+    """What comes between may have others, and columns that are named twice are dead among them."""
+    sent = [["a", "b"], ["a", "b"], ["b", "b"], ["b", "a"], ["b", "a"]]
+    changes = apply([batch(PRODUCER, [ev.RowsLogged(RUN, "t", columns, [[1, 2]]) for columns in sent])], {})
+    entries = changes.rows[RUN, "t"]
+    assert [(entry.seq, entry.columns) for entry in entries] == [(seq, sent[seq]) for seq in (0, 1, 3, 4)]
+    assert entries[0].columns is entries[1].columns
+    assert entries[2].columns is entries[3].columns
+    assert [letter.seq for letter in changes.dead] == [2]
+
+
 @pytest.mark.parametrize(("body", "reason"), [(b"\xc1", "undecodable"), (b"\x91\xcd\xff\xff", "unknown_type")])
 def test_bytes_that_are_no_known_event_are_dead(body: bytes, reason: str) -> None:
     """An upgrade may know the second ones."""

@@ -11,6 +11,7 @@ cell of a scalar reads the same at every greater type.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import chain, groupby, repeat
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -113,7 +114,7 @@ def append(state: TableState, entries: Sequence[RowsEntry], part_limit: int, fil
 
     Raises `InvalidInputError` where the table's columns would have names of more than `MAX_NAMES` letters.
     """
-    groups = [(columns, list(group)) for columns, group in groupby(entries, key=_columns_of)]
+    groups = [(tuple(columns), list(group)) for columns, group in groupby(entries, key=attrgetter("columns"))]
     _check_names(state, groups)
     chunks = [_chunk(columns, group) for columns, group in groups]
     columns = _joined(state.columns, chunks)
@@ -133,10 +134,6 @@ def _check_names(state: TableState, groups: list[tuple[tuple[str, ...], list[Row
         raise InvalidInputError(
             f"the columns of table {state.name!r} would have names of more than {MAX_NAMES} letters"
         )
-
-
-def _columns_of(entry: RowsEntry) -> tuple[str, ...]:
-    return tuple(entry.columns)
 
 
 def _chunk(columns: tuple[str, ...], entries: list[RowsEntry]) -> _Chunk:
