@@ -24,11 +24,12 @@ _FILES_AT_ONCE: Final = 4096
 """Files of a directory that are staged before the events of any of them are logged."""
 
 
-def log_file(client: Client, run_id: str, path: str, source: Path) -> None:
-    """Log one file as it is now.  Raises as `Staging.add_file`."""
+def log_file(client: Client, run_id: str, path: str, source: Path) -> artifacts.Staged | None:
+    """Log one file as it is now; what was staged, or None if it is copied later.  Raises as `Staging.add_file`."""
     staged = _stage(client, run_id, path, source, client.staging())
     if staged is not None:
         _emit(client, run_id, path, staged)
+    return staged
 
 
 def log_directory(client: Client, run_id: str, directory: Path, prefix: str | None) -> None:

@@ -158,6 +158,10 @@ def alone() -> None:
         read = mlflow.get_run(run.info.run_id)
         history = MlflowClient().get_metric_history(run.info.run_id, "m")
         seen["latest"] = [point.value for point in history]
+        mlflow.log_table({"x": [1]}, "t.json")
+        mlflow.log_table({"x": [2]}, "t.json")
+        seen["files"] = [(one.path, one.file_size) for one in MlflowClient().list_artifacts(run.info.run_id)]
+        seen["not there"] = code(lambda: mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/nobody.txt"))
         seen["no history"] = MlflowClient().get_metric_history(run.info.run_id, "nobody")
     ended = mlflow.get_run(run.info.run_id)
     seen["seconds"] = time.monotonic() - begun

@@ -83,6 +83,8 @@ def test_without_a_sink_nothing_waits_and_the_program_sees_what_it_logged(tmp_pa
     seen = _run(tmp_path, f"runstream+{pipe.stream}", pipe.environment, "alone")
     assert seen["alone"] == ["RUNNING", {"p": "1"}, 2.0, "FINISHED"]
     assert (seen["latest"], seen["no history"]) == ([2.0], [])
+    assert [path for path, _ in seen["files"]] == ["a.txt", "t.json"]
+    assert seen["not there"] != "nothing"
     assert seen["away"] == ("nothing" if store == "a store" else "TEMPORARILY_UNAVAILABLE")
     assert (seen["default"], seen["experiment"]) == ("Default", "mine")
     pipe.drain()
@@ -90,6 +92,7 @@ def test_without_a_sink_nothing_waits_and_the_program_sees_what_it_logged(tmp_pa
     assert (run.name, run.status, run.params) == ("alone again", "FINISHED", {"p": "1"})
     assert run.metrics["m"].value == 2.0
     assert pipe.artifact(run.run_id, "a.txt") == b"hello"
+    assert json.loads(pipe.artifact(run.run_id, "t.json")) == {"columns": ["x"], "data": [[1], [2]]}
 
 
 def test_an_address_that_is_none_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 Addresses are ``runstream-artifacts:/RUN_ID/PATH``; which stream and which sink is meant, the tracking URI says.
 """
 
+import shutil
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,7 +18,8 @@ from runstream.mlflow_plugin.entities import speaking_mlflow
 from runstream.mlflow_plugin.model_records import models_of
 from runstream.mlflow_plugin.session import session_of
 from runstream.tracking.artifacts import listed
-from runstream_schemas.errors import NotFoundError
+from runstream.tracking.records import ArtifactRecord
+from runstream_schemas.errors import EnvironmentUnavailableError, NotFoundError
 from runstream_schemas.names import check_path, check_run_id
 
 __all__ = ["Artifacts"]
@@ -38,7 +40,9 @@ class Artifacts(ArtifactRepository):  # type: ignore[misc]
         with speaking_mlflow():
             source = as_local_path(local_file)
             path = check_path(join_path(self._below(artifact_path), source.name), "the artifact's path")
-            files.log_file(self._session.client, self._run_id, path, source)
+            staged = files.log_file(self._session.client, self._run_id, path, source)
+        if staged is not None:
+            self._session.memory.add_file(self._run_id, path, staged)
 
     def log_artifacts(self, local_dir: Any, artifact_path: str | None = None) -> None:
         """Log all files of a directory."""
@@ -52,21 +56,47 @@ class Artifacts(ArtifactRepository):  # type: ignore[misc]
         Of a run without the files of its models, which MLflow lists by itself, below the models' names.
         """
         with speaking_mlflow():
-            try:
-                held = self._session.read(lambda source: source.list_artifacts(self._run_id))
-                if not self._root:
-                    models = tuple(f"{one.path}/" for one in models_of(self._session.source.get_run(self._run_id).tags))
-                    held = [one for one in held if not one.path.startswith(models)]
-            except NotFoundError:
-                held = []
+            held = self._held()
         skip = len(self._root) + 1 if self._root else 0
         found = listed(held, self._below(path) or "")
         return [FileInfo(one.path[skip:], one.is_dir, one.file_size) for one in found]
 
     def _download_file(self, remote_file_path: str, local_path: Any) -> None:
-        path = self._below(remote_file_path)
+        path = self._below(remote_file_path) or ""
         with speaking_mlflow():
-            self._session.read(lambda source: source.download(self._run_id, path or "", Path(local_path)))
+            if self._session.settle() or not self._copy_staged(path, Path(local_path)):
+                self._session.source.download(self._run_id, path, Path(local_path))
+
+    def _held(self) -> list[ArtifactRecord]:
+        """The files that the sink has; where it has not applied all yet, those that this process has logged as well."""
+        memory = self._session.memory
+        settled, held = self._session.settle(), []
+        try:
+            held = self._session.source.list_artifacts(self._run_id)
+            if not self._root:
+                models = tuple(f"{one.path}/" for one in models_of(self._session.source.get_run(self._run_id).tags))
+                held = [one for one in held if not one.path.startswith(models)]
+        except NotFoundError:
+            pass
+        except EnvironmentUnavailableError:
+            if memory.run(self._run_id) is None:
+                raise
+        if settled:
+            return held
+        known = {one.path for one in held}
+        logged = memory.files(self._run_id).items()
+        return held + [ArtifactRecord(path, one.size, one.sha256, None) for path, one in logged if path not in known]
+
+    def _copy_staged(self, path: str, target: Path) -> bool:
+        """Copy a file that this process has logged from where it was staged; whether that was there."""
+        staged = self._session.memory.files(self._run_id).get(path)
+        if staged is None:
+            return False
+        try:
+            shutil.copyfile(self._session.client.staging().path_of(staged.sha256), target)
+        except OSError:  # the sink has it, and its place was freed
+            return False
+        return True
 
     def _below(self, path: str | None) -> str | None:
         """A path in the run; None for the run's own directory."""

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
+from runstream.artifacts import Staged
 from runstream.tracking.records import ExperimentRecord, Point, RunRecord
 
 __all__ = ["Memory"]
@@ -21,6 +22,7 @@ class Memory:
     def __init__(self) -> None:
         self._runs: OrderedDict[str, RunRecord] = OrderedDict()
         self._experiments: OrderedDict[str, ExperimentRecord] = OrderedDict()
+        self._files: OrderedDict[str, dict[str, Staged]] = OrderedDict()
         self._lock = threading.Lock()
 
     def add_run(self, run: RunRecord) -> None:
@@ -30,6 +32,18 @@ class Memory:
     def add_experiment(self, experiment: ExperimentRecord) -> None:
         """An experiment was made."""
         _add(self._experiments, experiment.experiment_id, experiment, self._lock)
+
+    def add_file(self, run_id: str, path: str, staged: Staged) -> None:
+        """A file was logged."""
+        with self._lock:
+            self._files.setdefault(run_id, {})[path] = staged
+            if len(self._files) > _MOST:
+                self._files.popitem(last=False)
+
+    def files(self, run_id: str) -> dict[str, Staged]:
+        """By path, the files that were logged one by one to a run."""
+        with self._lock:
+            return {**self._files.get(run_id, {})}
 
     def run(self, run_id: str) -> RunRecord | None:
         """What was logged to a run, in dicts of the caller's own; None if it was not made here."""

@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 
 from runstream.client import Client
 from runstream.client import client as own_client
+from runstream.mlflow_plugin.memory import Memory
 from runstream.tracking.http import HttpSource
 from runstream.tracking.local import LocalSource
 from runstream.tracking.records import Source
@@ -35,6 +36,7 @@ class Session:
         self.client = Client()
         self.client.configure(stream=STREAM.get() if over_http else address)
         self.emit = self.client.emit
+        self.memory = Memory()
         self._url = address if over_http else own_client.config.url or URL.get()
         self._source: Source | None = None
         self._settling = Settling(self.client)

@@ -21,7 +21,6 @@ import mlflow
 from runstream import run_names
 from runstream.inputs import as_float, as_integer, as_text
 from runstream.mlflow_plugin.entities import RUN_NAME, USER, experiment_entity, run_entity, speaking_mlflow
-from runstream.mlflow_plugin.memory import Memory
 from runstream.mlflow_plugin.model_records import MODEL_INPUT
 from runstream.mlflow_plugin.models import ModelMethods
 from runstream.mlflow_plugin.session import session_of
@@ -48,7 +47,7 @@ class TrackingStore(ModelMethods):
         del artifact_uri
         with speaking_mlflow():
             self._session = session_of(store_uri)
-        self._memory = Memory()
+        self._memory = self._session.memory
         self._told: set[tuple[str, str, int, int, str]] = set()
         _spare_spark()
 
