@@ -84,6 +84,19 @@ def many(uri: str) -> None:
         client.set_terminated(run)
 
 
+def break_one(directory: str) -> None:
+    """Have one artifact of a file store lead nowhere."""
+    path = min(Path(directory).glob("*/*/artifacts/a.txt"))
+    path.rename(path.with_name("away"))
+    path.symlink_to("nowhere")
+
+
+def mend(directory: str) -> None:
+    """Bring it back."""
+    (path,) = Path(directory).glob("*/*/artifacts/away")
+    path.rename(path.with_name("a.txt"))
+
+
 def dump(uri: str, target: str) -> None:
     """All that a client sees, as JSON, by run."""
     from mlflow.entities import ViewType
@@ -177,6 +190,8 @@ if __name__ == "__main__":
         "fill": fill,
         "grow": grow,
         "many": many,
+        "break": break_one,
+        "mend": mend,
         "dump": dump,
         "import": _import,
         "import-anyhow": _import_anyhow,

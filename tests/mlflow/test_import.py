@@ -3,7 +3,10 @@
 import hashlib
 import json
 import subprocess
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +116,43 @@ def _compare_files(pipe: Pipeline, run_id: str, files: dict[str, str]) -> None:
         assert pipe.rows(run_id, "p.parquet")[0] == {"q": "p", "n": 0.5}
 
 
+def test_an_artifact_that_is_out_of_reach_is_brought_by_the_next_import(tmp_path: Path, pipe: Pipeline) -> None:
+    """The rest comes at once, and the command says what is missing."""
+    place = tmp_path / "mlruns"
+    bring = f"{place} --stream {pipe.stream}"
+    steps = [f"many file://{place}", f"break {place}", f"import-anyhow {bring}", f"mend {place}", f"import {bring}"]
+    done = _do(tmp_path, *steps)
+    assert "its artifacts cannot be listed: the source does not list them" in done.stderr
+    first, second = done.stdout.splitlines()[-2:]
+    assert "(20 new, 0 with something new, 0 as before): 60 points, 0 rows and 19 artifacts" in first
+    assert "(0 new, 1 with something new, 19 as before): 0 points, 0 rows and 1 artifacts" in second
+    assert pipe.drain().dead == 0
+
+
+@contextmanager
+def _answering(status: int) -> Iterator[str]:
+    """The address of a server that answers everything with that status and a page."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(b"<html>hello</html>")
+
+        do_GET = do_POST = answer  # noqa: N815 - names that the library looks for
+
+        def log_message(self, *_: object) -> None:
+            """Nobody reads it."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
 def test_sources_that_are_none_are_told_apart(tmp_path: Path, pipe: Pipeline) -> None:
     """Each with what to do."""
     (tmp_path / "empty").mkdir()
@@ -131,7 +171,9 @@ def test_sources_that_are_none_are_told_apart(tmp_path: Path, pipe: Pipeline) ->
         f"file://{tmp_path}/holds": f"say sqlite:///{tmp_path}/holds/mlflow.db",
         "s3://bucket/x": "is no source that there is",
     }
-    done = _do(tmp_path, *(f"import-anyhow {source} --stream {pipe.stream}" for source in wrong))
+    with _answering(401) as closed, _answering(404) as other, _answering(200) as page:
+        wrong |= {closed: "set MLFLOW_TRACKING_TOKEN", other: "is no MLflow server", page: "is no MLflow server"}
+        done = _do(tmp_path, *(f"import-anyhow {source} --stream {pipe.stream}" for source in wrong))
     told = done.stderr.splitlines()
     assert [words for words, line in zip(wrong.values(), told, strict=True) if words not in line] == []
     assert not pipe.queue.exists()

@@ -9,7 +9,7 @@ from runstream.artifacts import Staging
 from runstream.claims import Claims
 from runstream.mlflow_import.files import Files
 from runstream.mlflow_import.importer import Importer, Outcome
-from runstream.mlflow_import.model import ListedFile, Source, SourceExperiment, SourceRun
+from runstream.mlflow_import.model import ListedFile, NotBroughtError, Source, SourceExperiment, SourceRun
 from runstream.mlflow_import.publishing import Publisher, exclusive
 from runstream_schemas.errors import EnvironmentUnavailableError
 from runstream_schemas.values import RowEncoder
@@ -54,6 +54,7 @@ class MemorySource:
         self.tags: dict[str, dict[str, str]] = {}
         self.broken: set[str] = set()
         self.renamed: dict[str, str] = {}
+        self.gone = False
 
     def experiments(self, *, deleted: bool) -> Iterator[SourceExperiment]:
         """All of them."""
@@ -77,21 +78,23 @@ class MemorySource:
 
     def history(self, run_id: str, key: str) -> Iterable[tuple[int, int, float]]:
         """All points of a metric."""
+        if self.gone:
+            raise EnvironmentUnavailableError("the source is gone")
         if key in self.broken:
-            raise EnvironmentUnavailableError("the history is out of reach")
+            raise NotBroughtError("the history is out of reach")
         return self._run(run_id).points[key]
 
     def files(self, run_id: str) -> Iterator[ListedFile]:
         """All files of a run."""
         for path, content in self._run(run_id).files.items():
             if path == "unlisted":
-                raise EnvironmentUnavailableError("the list is out of reach")
+                raise NotBroughtError("the list is out of reach")
             yield ListedFile(path, len(content))
 
     def download(self, run_id: str, path: str, directory: Path) -> Path:
         """One of them."""
         if path in self.broken:
-            raise EnvironmentUnavailableError("the file is out of reach")
+            raise NotBroughtError("the file is out of reach")
         target = directory / Path(path).name
         target.write_bytes(self._run(run_id).files[path])
         return target

@@ -196,6 +196,18 @@ def test_what_cannot_be_brought_is_told_and_tried_again(pipe: Pipeline) -> None:
     assert set(pipe.run(ONE).metrics) == {"m", "n"}
 
 
+def test_a_source_that_goes_away_ends_the_import(pipe: Pipeline, tmp_path: Path) -> None:
+    """Rather than be asked again for each of its runs; another import goes on."""
+    source = MemorySource(alpha=[_whole_run(), MemoryRun(OTHER)])
+    source.gone = True
+    with pytest.raises(EnvironmentUnavailableError, match="the source is gone"):
+        bring(pipe, source)
+    source.gone = False
+    assert bring(pipe, source).problems == []
+    pipe.drain()
+    assert len(pipe.runs()) == 2
+
+
 def test_tables_are_kept_as_files_where_that_loses_less(pipe: Pipeline) -> None:
     """One that is none, one that was written anew, and all of them where asked for; the rows stay what they were."""
     run = MemoryRun(ONE, status="RUNNING", tags=_calls_tables("t.json", "bad.json", "p.parquet"))

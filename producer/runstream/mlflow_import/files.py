@@ -15,9 +15,9 @@ import msgspec
 
 from runstream.artifacts import Staging, media_type_of
 from runstream.mlflow_import.logged_tables import PARQUET, read_table, rows_digest, table_paths
-from runstream.mlflow_import.model import ListedFile, RunState, Source, SourceRun, TableState
+from runstream.mlflow_import.model import ListedFile, NotBroughtError, RunState, Source, SourceRun, TableState
 from runstream.tables import Block
-from runstream_schemas.errors import EnvironmentUnavailableError, InvalidInputError
+from runstream_schemas.errors import InvalidInputError
 from runstream_schemas.events import ArtifactLogged
 from runstream_schemas.names import check_path, table_name
 from runstream_schemas.values import RowEncoder
@@ -66,7 +66,7 @@ class Files:
     def fetch(self, run: SourceRun, before: RunState) -> FileNews:
         """What is new among the files of a run.
 
-        Raises OSError or `EnvironmentUnavailableError` if nothing can be staged.
+        Raises OSError or `EnvironmentUnavailableError` if nothing can be staged, and the latter if the source is gone.
         """
         news = FileNews()
         tables = table_paths(run.tags)
@@ -80,7 +80,7 @@ class Files:
         listed: list[ListedFile] = []
         try:
             listed.extend(self._source.files(run.run_id))
-        except EnvironmentUnavailableError as error:
+        except NotBroughtError as error:
             news.problems.append(f"run {run.run_id}: its artifacts cannot be listed: {error}")
         return listed
 
@@ -91,7 +91,7 @@ class Files:
             try:
                 check_path(listed.path, "the artifact's path")
                 local = self._source.download(run.run_id, listed.path, Path(directory))
-            except (EnvironmentUnavailableError, InvalidInputError) as error:
+            except (NotBroughtError, InvalidInputError) as error:
                 news.problems.append(f"run {run.run_id}: artifact {listed.path}: {error}")
                 return
             if is_table and self._take_rows(run, listed, local, before, news):

@@ -22,11 +22,18 @@ from runstream.claims import Claims
 from runstream.mlflow_import.files import FileNews, Files, NewRows
 from runstream.mlflow_import.ledger import Entry
 from runstream.mlflow_import.mapping import Timed, experiment_events, run_events
-from runstream.mlflow_import.model import ExperimentState, RunState, Source, SourceExperiment, SourceRun
+from runstream.mlflow_import.model import (
+    ExperimentState,
+    NotBroughtError,
+    RunState,
+    Source,
+    SourceExperiment,
+    SourceRun,
+)
 from runstream.mlflow_import.points import PointSet, new_points, pack_history
 from runstream.mlflow_import.publishing import Publisher
 from runstream.tables import split
-from runstream_schemas.errors import EnvironmentUnavailableError, InvalidInputError
+from runstream_schemas.errors import InvalidInputError
 from runstream_schemas.events import ArtifactLogged, MetricLogged, encode_event
 from runstream_schemas.names import check_key, is_run_id
 from runstream_schemas.values import RowEncoder
@@ -163,7 +170,7 @@ class Importer:
             try:
                 check_key(key, "metric")
                 histories[key] = pack_history(self._source.history(run.run_id, key))
-            except (InvalidInputError, EnvironmentUnavailableError) as error:
+            except (InvalidInputError, NotBroughtError) as error:
                 problems.append(f"run {run.run_id}: metric {key!r:.300}: {error}")
         return _Details(histories, self._files.fetch(run, known or RunState(0, 0)), problems)
 

@@ -9,7 +9,22 @@ from typing import NamedTuple, Protocol
 
 from msgspec import Struct, field
 
-__all__ = ["ExperimentState", "ListedFile", "RunState", "Source", "SourceExperiment", "SourceRun", "TableState"]
+from runstream_schemas.errors import RunstreamError
+
+__all__ = [
+    "ExperimentState",
+    "ListedFile",
+    "NotBroughtError",
+    "RunState",
+    "Source",
+    "SourceExperiment",
+    "SourceRun",
+    "TableState",
+]
+
+
+class NotBroughtError(RunstreamError):
+    """The source does not give one thing; it may give all else."""
 
 
 class SourceExperiment(Struct, frozen=True):
@@ -50,7 +65,8 @@ class ListedFile(NamedTuple):
 class Source(Protocol):
     """A tracking store of MLflow's.  `history`, `files` and `download` are called by several threads.
 
-    Every method raises `EnvironmentUnavailableError` where the source does not answer as it should.
+    Every method raises `EnvironmentUnavailableError` where the source as a whole does not answer, or refuses; those
+    three raise `NotBroughtError` where it does not give what they are asked for.
     """
 
     address: str

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
-from runstream.mlflow_import.model import ListedFile, SourceExperiment, SourceRun
+from runstream.mlflow_import.model import ListedFile, NotBroughtError, SourceExperiment, SourceRun
 from runstream_schemas.errors import EnvironmentUnavailableError, InvalidInputError
 from runstream_schemas.inputs import input_key, input_text
 from runstream_schemas.streams import hide_password
@@ -69,9 +69,7 @@ def open_source(text: str) -> "MlflowSource":
         try:
             source.probe()
         finally:
-            del os.environ[_RETRIES]
-            if given is not None:
-                os.environ[_RETRIES] = given
+            os.environ[_RETRIES] = given or "5"
     return source
 
 
@@ -112,31 +110,42 @@ class MlflowSource:
 
     def history(self, run_id: str, key: str) -> Iterable[tuple[int, int, float]]:
         """All points of a metric, fetched in pages of thousands."""
-        with _translated("its history cannot be read"):
+        with self._item("its history cannot be read"):
             points = self._client.get_metric_history(run_id, key)
         return ((point.step, point.timestamp, point.value) for point in points)
 
     def files(self, run_id: str) -> Iterator[ListedFile]:
         """All artifacts of a run, directory by directory; those of its models lie below the model's name."""
-        with _translated("the source does not list them"):
+        with self._item("the source does not list them"):
             places = self._places(run_id)
         for prefix, repository in places.items():
             waiting: list[str | None] = [None]
             while waiting:
-                with _translated("the source does not list them"):
+                with self._item("the source does not list them"):
                     listed = repository.list_artifacts(waiting.pop())
                 waiting += [one.path for one in listed if one.is_dir]
                 yield from (ListedFile(prefix + one.path, one.file_size) for one in listed if not one.is_dir)
 
     def download(self, run_id: str, path: str, directory: Path) -> Path:
         """Fetch an artifact."""
-        with _translated("it cannot be downloaded"):
+        with self._item("it cannot be downloaded"):
             places = self._places(run_id)
             prefix = max((prefix for prefix in places if path.startswith(prefix)), key=len)
             local = Path(places[prefix].download_artifacts(path.removeprefix(prefix), str(directory)))
         if not local.is_file():
-            raise EnvironmentUnavailableError("it cannot be downloaded: there is no such file")
+            raise NotBroughtError("it cannot be downloaded: there is no such file")
         return local
+
+    @contextmanager
+    def _item(self, what: str) -> Iterator[None]:
+        """What concerns one thing is a `NotBroughtError`, as long as the source itself answers."""
+        try:
+            with _translated(what):
+                yield
+        except EnvironmentUnavailableError as error:
+            with _translated(f"{self.address} cannot be read"):
+                self.probe()
+            raise NotBroughtError(str(error)) from error
 
     def _places(self, run_id: str) -> dict[str, Any]:
         """Where a run's artifacts lie: MLflow's repositories, by what their paths begin with."""
@@ -207,18 +216,13 @@ def _translated(what: str) -> Iterator[None]:
     """Whatever MLflow, and what it stands on, raises becomes an `EnvironmentUnavailableError` that says what to do."""
     try:
         yield
-    except (EnvironmentUnavailableError, InvalidInputError, ModuleNotFoundError):
+    except (EnvironmentUnavailableError, ModuleNotFoundError):
         raise
     except Exception as error:
-        raise EnvironmentUnavailableError(f"{what}: {_explained(error)}") from error
-
-
-def _explained(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    for pattern, advice in _ADVICE:
-        if re.search(pattern, text):
-            return f"{advice} ({text:.300})"
-    return f"{text:.600}" or type(error).__name__
+        text = " ".join(str(error).split()) or type(error).__name__
+        advice = next((advice for pattern, advice in _ADVICE if re.search(pattern, text)), "")
+        told = f"{advice} ({text:.300})" if advice else f"{text:.600}"
+        raise EnvironmentUnavailableError(f"{what}: {told}") from error
 
 
 _ADVICE: Final = (
@@ -227,7 +231,7 @@ _ADVICE: Final = (
         "it refuses; set MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
     ),
     (r"Max retries exceeded|Connection refused|NameResolution|timed out", "it does not answer; check the address"),
-    (r"error code (404|405)|Expecting value|JSONDecodeError|not valid JSON|Failed to parse", "it is no MLflow server"),
+    (r"error code (404|405)|Expecting value|JSONDecodeError|valid JSON|Failed to parse", "it is no MLflow server"),
     (r"[Oo]ut-of-date database schema", "its schema is of another version; run mlflow db upgrade on a copy"),
 )
 
