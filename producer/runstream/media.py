@@ -16,8 +16,19 @@ from typing import Any, Final
 from runstream_schemas.errors import EnvironmentUnavailableError, InvalidInputError
 from runstream_schemas.values import escape_surrogates, to_text
 
-__all__ = ["dict_bytes", "figure_bytes", "image_bytes", "image_path", "text_bytes"]
+__all__ = [
+    "as_picture",
+    "dict_bytes",
+    "figure_bytes",
+    "image_bytes",
+    "image_path",
+    "preview_bytes",
+    "preview_path",
+    "text_bytes",
+]
 
+_PREVIEW: Final = 256
+"""Pixels in each direction, as in MLflow."""
 _IMAGE_KEY: Final = re.compile(r"[a-zA-Z0-9_\-./ ]+")
 _PLOTLY_IMAGES: Final = {"png": "png", "jpg": "jpeg", "jpeg": "jpeg", "webp": "webp", "svg": "svg", "pdf": "pdf"}
 
@@ -56,6 +67,11 @@ def image_path(key: str, step: int, timestamp: int, unique: str) -> str:
     return f"images/{key.replace('/', '~')}+step+{step}+timestamp+{timestamp}+{unique}.png"
 
 
+def preview_path(path: str) -> str:
+    """Where the small version of an image of a series lies, which MLflow's pages show in its place."""
+    return f"{path.removesuffix('.png')}+compressed.webp"
+
+
 def image_bytes(image: Any, artifact_file: str) -> bytes:
     """A PIL image, a numpy array or an object with ``to_pil()`` as an image file, PNG where the name has no suffix.
 
@@ -63,7 +79,7 @@ def image_bytes(image: Any, artifact_file: str) -> bytes:
     integers from 0 to 255, booleans, or floats from 0 to 1 (others are rescaled to that range, with a warning).
     Raises `InvalidInputError` for anything else, `EnvironmentUnavailableError` if Pillow is not installed.
     """
-    picture = _as_picture(image)
+    picture = as_picture(image)
     suffix = _suffix(artifact_file) or "png"
     kind = _pillow().registered_extensions().get(f".{suffix}")
     if kind is None:
@@ -73,6 +89,17 @@ def image_bytes(image: Any, artifact_file: str) -> bytes:
         picture.save(buffer, format=kind)
     except (OSError, KeyError, ValueError) as error:
         raise InvalidInputError(f"this image cannot be written as {kind}: {error}; use .png or convert it") from error
+    return buffer.getvalue()
+
+
+def preview_bytes(picture: Any) -> bytes | None:
+    """A PIL image within 256 by 256 pixels, as WebP; None where Pillow cannot write it so."""
+    small, buffer = picture.copy(), BytesIO()
+    try:
+        small.thumbnail((_PREVIEW, _PREVIEW))
+        small.save(buffer, format="WEBP")
+    except (OSError, KeyError, ValueError):
+        return None
     return buffer.getvalue()
 
 
@@ -122,7 +149,8 @@ def _pillow() -> Any:
     return PIL.Image
 
 
-def _as_picture(image: Any) -> Any:
+def as_picture(image: Any) -> Any:
+    """A PIL image of what `image_bytes` takes; raises what that raises."""
     if _is_instance(image, "PIL.Image", "Image"):
         return image
     if _is_instance(image, "numpy", "ndarray"):

@@ -293,8 +293,11 @@ class Run:
             unique = f"{self._client.random.getrandbits(128):032x}"
             artifact_file = media.image_path(str(key), as_integer(step or 0, "step"), milliseconds, unique)
         path = check_path(artifact_file, "the artifact's path")
-        files.log_bytes(self._client, self.run_id, path, media.image_bytes(image, path))
+        picture = media.as_picture(image)
+        files.log_bytes(self._client, self.run_id, path, media.image_bytes(picture, path))
         if key is not None:
+            if preview := media.preview_bytes(picture):
+                files.log_bytes(self._client, self.run_id, media.preview_path(path), preview)
             self.set_tag("mlflow.loggedImages", "True")
 
     def log_figure(self, figure: Any, artifact_file: str, *, save_kwargs: Mapping[str, Any] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Logs what a page may show: three runs with params, metrics, notes, files and a table; another one to be changed.
+"""Logs what a page may show: three runs with params, metrics, notes, files and a table, one with a series of images.
 
 Prints the ids of the runs.
 """
@@ -48,6 +48,8 @@ def main(stream: str) -> None:
     runs = [log(number) for number in range(3)]
     runstream.set_experiment("drafts")
     with runstream.start_run(run_name="draft") as run:
+        for step in range(3):
+            runstream.log_image(Image.new("RGB", (60, 20), (0, 80 * step, 0)), key="sample", step=step)
         print(json.dumps([*runs, run.info.run_id]))
     runstream.close()
 

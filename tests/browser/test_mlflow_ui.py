@@ -40,8 +40,10 @@ class Shown(NamedTuple):
     root: str
     experiment: str
     runs: list[str]
+    drafts: str
+    """Another experiment."""
     draft: str
-    """A run that tests may change."""
+    """Its run, which tests may change."""
 
     @property
     def url(self) -> str:
@@ -81,9 +83,8 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     server.launch()
     try:
         url = _address(server, root / "store" / "http.json")
-        with httpx.Client(base_url=f"{url}/mlflow/ajax-api/2.0/mlflow", timeout=60.0) as client:
-            found = client.get("experiments/get-by-name", params={"experiment_name": EXPERIMENT}).json()
-        yield Shown(url, found["experiment"]["experiment_id"], runs, draft)
+        ids = [httpx.get(f"{url}/api/v1/runs/{run}", timeout=60.0).json()["experiment_id"] for run in (runs[0], draft)]
+        yield Shown(url, ids[0], runs, ids[1], draft)
     finally:
         server.terminate()
 
@@ -214,6 +215,14 @@ def test_files_are_shown(page: Page, shown: Shown) -> None:
     _expect_image(page, (40, 30))
 
 
+def test_images_of_a_series_are_shown_by_step(page: Page, shown: Shown) -> None:
+    """Beside the charts of metrics, small."""
+    _open(page, shown, f"experiments/{shown.drafts}/runs/{shown.draft}/model-metrics")
+    image = page.locator("img[src*='get-artifact']").first
+    expect(image).to_be_visible()
+    assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") == 60
+
+
 def test_a_script_in_an_image_does_not_run(page: Page, shown: Shown) -> None:
     """An SVG is an image and nothing else."""
     _open(page, shown, _run(shown, "/artifacts/picture.svg"))
@@ -248,16 +257,14 @@ def test_a_logged_table_is_a_table(page: Page, shown: Shown) -> None:
 
 def test_what_is_changed_on_a_page_is_changed_for_everybody(page: Page, shown: Shown) -> None:
     """A run is renamed in the browser."""
-    run = f"api/v1/runs/{shown.draft}"
-    experiment = httpx.get(f"{shown.root}/{run}").json()["experiment_id"]
-    _open(page, shown, f"experiments/{experiment}/runs/{shown.draft}")
+    _open(page, shown, f"experiments/{shown.drafts}/runs/{shown.draft}")
     page.get_by_role("button", name="Open header dropdown menu").click()
     page.get_by_role("menuitem", name="Rename").click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_role("textbox").fill("renamed")
     dialog.get_by_role("button", name="Save").click()
     expect(page.get_by_role("heading", name="renamed")).to_be_visible()
-    assert httpx.get(f"{shown.root}/{run}").json()["name"] == "renamed"
+    assert httpx.get(f"{shown.root}/api/v1/runs/{shown.draft}", timeout=60.0).json()["name"] == "renamed"
 
 
 def test_a_browser_is_asked_for_the_token(browser: Browser, tmp_path: Path) -> None:

@@ -313,8 +313,10 @@ def test_texts_dicts_images_and_figures_become_files(pipeline: Pipeline) -> None
             assert (image.format, image.size) == expected
     assert held["array.png"].media_type == "image/png"
     assert held["t.txt"].size == 7
-    (series,) = [path for path in held if path.startswith("images/")]
+    small, series = sorted(path for path in held if path.startswith("images/"))
     assert series.startswith("images/series+step+7+timestamp+99+")
+    assert (held[series].media_type, held[small].media_type) == ("image/png", "image/webp")
+    assert small == f"{series.removesuffix('.png')}+compressed.webp"
     assert pipeline.run(run.run_id).tags["mlflow.loggedImages"] == "True"
 
 

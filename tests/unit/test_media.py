@@ -17,7 +17,7 @@ import plotly.graph_objects
 import pytest
 import yaml
 
-from runstream.media import dict_bytes, figure_bytes, image_bytes, image_path, text_bytes
+from runstream.media import dict_bytes, figure_bytes, image_bytes, image_path, preview_bytes, text_bytes
 from runstream_schemas.errors import EnvironmentUnavailableError, InvalidInputError
 
 mpl.use("agg")
@@ -120,6 +120,25 @@ def test_what_is_no_image_is_refused(image: Any, message: str) -> None:
     """The message says what was found."""
     with pytest.raises(InvalidInputError, match=message):
         image_bytes(image, "a.png")
+
+
+@pytest.mark.parametrize(
+    ("mode", "size", "small"),
+    [("RGB", (512, 256), (256, 128)), ("RGBA", (100, 1000), (26, 256)), ("I;16", (40, 30), (40, 30))],
+)
+def test_a_preview_is_a_small_image(mode: str, size: tuple[int, int], small: tuple[int, int]) -> None:
+    """As wide or as high as MLflow's; what is smaller stays as it is."""
+    picture = PIL.Image.new(mode, size)
+    preview = preview_bytes(picture)
+    assert preview is not None
+    with PIL.Image.open(BytesIO(preview)) as image:
+        assert (image.format, image.size) == ("WEBP", small)
+    assert picture.size == size
+
+
+def test_an_image_that_has_no_preview_is_logged_without_one() -> None:
+    """There are images that Pillow writes as PNG alone, or not at all."""
+    assert preview_bytes(PIL.Image.new("La", (2, 2))) is None
 
 
 @pytest.mark.parametrize(
