@@ -34,7 +34,7 @@ from runstream_sink.location import StoreLocation
 from runstream_sink.query import table_page
 from runstream_sink.store import open_reader
 
-EVENTS: Final = {"metrics": 20_000, "2 KB rows": 4_000, "request runs": 1_000}
+EVENTS: Final = {"metrics": 20_000, "2 KB rows": 4_000, "request runs": 200}
 RUNS, POINTS, ROWS = 1_000, 10_000, 50_000
 SEARCHES: Final = (
     *("the newest", "a metric that many have", "metric and param", "two metrics and a param"),

@@ -50,7 +50,7 @@ class Benchmark(NamedTuple):
 
 
 BENCHMARKS: Final = (
-    Benchmark("emit", JOURNALED, 10, "", "--rounds 2 --calls 20000 --mlflow-calls 10", None, "--no-mlflow"),
+    Benchmark("emit", JOURNALED, 6, "", "--rounds 2 --calls 20000 --mlflow-calls 10", None, "--no-mlflow"),
     Benchmark("instructions", JOURNALED, 1, needs="valgrind"),
     Benchmark("startup", NONE, 2, "", "--rounds 3", "--rounds 1 --no-peers", "--no-peers"),
     Benchmark("visible", COMMITTED, 4, "", "--rounds 2 --seconds 5", "--rounds 1 --rate 100 --seconds 0.5"),
@@ -58,7 +58,7 @@ BENCHMARKS: Final = (
     Benchmark(
         "replay",
         COMMITTED,
-        15,
+        10,
         "",
         "--rounds 1 --metrics 500000 --rows 50000",
         "--rounds 1 --metrics 500 --rows 50",
