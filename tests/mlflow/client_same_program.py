@@ -106,6 +106,7 @@ def client(directory: Path) -> None:
     )
     dataset = entities.Dataset("rows", "d1", "local", "{}", schema="{}")
     one.log_inputs(run_id, [entities.DatasetInput(dataset, [entities.InputTag("mlflow.data.context", "train")])])
+    one.log_inputs(run_id, [entities.DatasetInput(dataset, [])])
     artifacts(one, run_id, directory)
     one.update_run(run_id, status="FAILED")
     seen["failed"] = shown(one.get_run(run_id))

@@ -106,14 +106,16 @@ def test_a_run_is_logged_to_and_read_back(pipeline: Pipeline) -> None:
 
 
 def test_inputs_are_kept_as_tags_and_shown_apart(pipeline: Pipeline) -> None:
-    """A dataset that is logged again takes its own place; a tag that is no input is left out."""
+    """Of a dataset that is logged again the first entry holds; a tag that is no input is left out."""
     one = runstream.MlflowClient()
     run_id = one.create_run("0").info.run_id
     dataset = Dataset("rows", "d1", "local", "{}", profile="{}")
+    one.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "train")]), DatasetInput(dataset)])
     one.log_inputs(run_id, [DatasetInput(dataset)])
-    one.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "train")])])
     one.log_inputs(run_id, [DatasetInput(Dataset("rows", "d2", "local", "{}"))])
     one.set_tag(run_id, "runstream.input.x", "no JSON")
+    many = one.create_run("0").info.run_id
+    one.log_inputs(many, [DatasetInput(Dataset("rows", str(number), "local", "{}")) for number in range(1001)])
     pipeline.drain()
     run = one.get_run(run_id)
     assert sorted((held.dataset.digest, len(held.tags)) for held in run.inputs.dataset_inputs) == [("d1", 1), ("d2", 0)]

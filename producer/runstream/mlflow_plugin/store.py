@@ -5,6 +5,7 @@ applied what was written before (see `session`); where it has not in time, and f
 ended, the answer is what this process itself has logged.
 """
 
+import os
 import time
 from concurrent.futures import Future
 from importlib.util import find_spec
@@ -268,7 +269,9 @@ class TrackingStore(ModelMethods):
     def log_inputs(self, run_id: str, datasets: Any = None, models: Any = None) -> None:
         """Keep datasets and models as inputs of a run, in tags; those that this process has logged before stay."""
         with speaking_mlflow():
-            tags = dict(map(input_tag, datasets or ())) | {MODEL_INPUT + one.model_id: "" for one in models or ()}
+            tags = dict(map(input_tag, reversed(datasets or ()))) | {
+                MODEL_INPUT + one.model_id: "" for one in models or ()
+            }
         held = self._memory.run(run_id)
         self._set_tags(run_id, {key: text for key, text in tags.items() if held is None or key not in held.tags})
 
@@ -352,7 +355,8 @@ def _spare_spark() -> None:
     MLflow looks for one that names a model registry where nothing else does.  Where there is no pyspark, the empty
     address says at once what that look would find: that the registry is where the tracking URI says.
     """
-    if find_spec("pyspark") is None and mlflow.get_registry_uri() == mlflow.get_tracking_uri():
+    unset = "MLFLOW_REGISTRY_URI" not in os.environ and mlflow.get_registry_uri() == mlflow.get_tracking_uri()
+    if unset and find_spec("pyspark") is None:
         mlflow.set_registry_uri("")
 
 

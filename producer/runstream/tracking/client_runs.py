@@ -24,7 +24,7 @@ __all__ = ["RunMethods"]
 
 _RUN_NAME: Final = "mlflow.runName"
 _REMEMBERED: Final = 1000
-"""Runs whose params are remembered, so that a second value raises."""
+"""Runs whose params are remembered, so that a second value raises; and inputs, so that the first one holds."""
 
 
 class RunMethods:
@@ -32,6 +32,7 @@ class RunMethods:
 
     def __init__(self) -> None:
         self._runs: OrderedDict[str, Run] = OrderedDict()
+        self._inputs: OrderedDict[str, None] = OrderedDict()
 
     def create_run(
         self,
@@ -124,10 +125,16 @@ class RunMethods:
     def log_inputs(
         self, run_id: str, datasets: Sequence[Any] | None = None, models: Sequence[Any] | None = None
     ) -> None:
-        """Keep datasets as inputs of a run; models are refused."""
+        """Keep datasets as inputs of a run, as they were logged first by this client; models are refused."""
         if models:
             raise InvalidInputError("models are not kept by runstream, so they cannot be inputs of a run")
-        self._run(run_id).set_tags(dict(map(input_tag, datasets or ())))
+        run = self._run(run_id)
+        tags = dict(map(input_tag, reversed(datasets or ())))
+        fresh = {key: text for key, text in tags.items() if run_id + key not in self._inputs}
+        run.set_tags(fresh)
+        self._inputs.update(dict.fromkeys(run_id + key for key in fresh))
+        while len(self._inputs) > _REMEMBERED:
+            self._inputs.popitem(last=False)
 
     def log_artifact(self, run_id: str, local_path: str | Path, artifact_path: str | None = None) -> None:
         """Log a file or directory as it is now."""
