@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from runstream_schemas.errors import EnvironmentUnavailableError, InvalidInputError, StoreInUseError
 from runstream_sink.changes import MetricPoint
 from runstream_sink.location import StoreLocation
-from runstream_sink.store import migrate, writing
+from runstream_sink.store import migrate, statements
 from runstream_sink.store.lock import StoreLock
 from runstream_sink.store.lru import LruCache
 from runstream_sink.store.points import bits_of, latest_point, metric_rows, value_of
-from runstream_sink.store.statements import SQL, parse_statements
+from runstream_sink.store.statements import ROWS_AT_ONCE, SQL, execute_all, parse_statements
 
 
 def test_a_directory_holds_the_database_its_lock_and_the_artifacts() -> None:
@@ -177,10 +177,31 @@ def test_the_latest_point_is_the_greatest_by_step_timestamp_value_and_identity(
     assert latest_point([b, a]) is b
 
 
-@pytest.mark.parametrize("count", [0, 1, 1999, 2000, 2001, 4003])
-def test_any_number_of_metric_points_is_inserted(tmp_path: Path, count: int) -> None:
-    """Most of them many at a time, the rest one by one."""
+@pytest.mark.parametrize("count", [0, 1, ROWS_AT_ONCE - 1, ROWS_AT_ONCE, ROWS_AT_ONCE + 1, 2 * ROWS_AT_ONCE + 3])
+def test_any_number_of_rows_is_inserted(tmp_path: Path, count: int) -> None:
+    """Most of them many at a time, the rest one by one; a conflict among them is decided row by row."""
     migrate.create(tmp_path / "store.db")
     with closing(sqlite3.connect(tmp_path / "store.db")) as connection:
-        writing._insert_metrics(connection, [(1, 1, step, 0, 1, step, 0, 0.5, None) for step in range(count)])
+        execute_all(connection, "insert_metric", [(1, 1, step, 0, 1, step, 0, 0.5, None) for step in range(count)])
         assert connection.execute("SELECT count(*), count(DISTINCT step) FROM metrics").fetchone() == (count, count)
+        execute_all(connection, "put_param", ((1, 1, str(number), b"%09d" % number) for number in range(count)))
+        assert connection.execute("SELECT value FROM params").fetchall() == [("0",)] * min(count, 1)
+
+
+@pytest.mark.parametrize("name", ["put_tag", "put_latest_metric", "put_rollup", "insert_run", "put_part", "put_seen"])
+def test_what_inserts_a_row_inserts_many_in_one_statement(tmp_path: Path, name: str) -> None:
+    """Where the row's place was not found it would be done one by one, and slowly."""
+    migrate.create(tmp_path / "store.db")
+    with closing(sqlite3.connect(tmp_path / "store.db")) as connection:
+        connection.execute(f"EXPLAIN {statements._many(name)}", [None] * SQL[name].count("?") * ROWS_AT_ONCE)
+
+
+def test_what_changes_a_row_is_executed_for_each(tmp_path: Path) -> None:
+    """However many there are."""
+    migrate.create(tmp_path / "store.db")
+    runs = [(run, f"{run:032x}", *[None] * 11) for run in range(1, 2 * ROWS_AT_ONCE)]
+    with closing(sqlite3.connect(tmp_path / "store.db")) as connection:
+        execute_all(connection, "insert_run", runs)
+        execute_all(connection, "name_run", [(run, f"name-{run}", b"1") for run, *_ in runs])
+        found = connection.execute("SELECT count(DISTINCT name) FROM runs").fetchone()
+    assert found == (len(runs),)

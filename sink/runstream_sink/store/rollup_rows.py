@@ -3,20 +3,17 @@
 import sqlite3
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
 from typing import Any, Final, NamedTuple
 
 from runstream_sink.store.ids import wanted
 from runstream_sink.store.lru import LruCache
 from runstream_sink.store.rollup import Summary, coarsen, fit, fold, is_rolled, merge_into
-from runstream_sink.store.statements import SQL
+from runstream_sink.store.statements import SQL, execute_all
 
 __all__ = ["MetricRollups", "rebuild"]
 
 _METRICS_CACHED: Final = 100_000
 _POINTS_AT_ONCE: Final = 1 << 16
-_ROWS_AT_ONCE: Final = 50
-_PUT_MANY: Final = SQL["put_rollup"] + f", ({', '.join('?' * 16)})" * (_ROWS_AT_ONCE - 1)
 _STEP: Final = 2
 """The column of the step in the table ``metrics``."""
 
@@ -67,8 +64,8 @@ class MetricRollups:
                     gone.append(metric)
                 put += [(*metric, bucket, state.scale, *summary) for bucket, summary in summaries.items()]
             self._pending[metric] = state
-        connection.executemany(SQL["delete_rollup"], gone)
-        _put(connection, put)
+        execute_all(connection, "delete_rollup", gone)
+        execute_all(connection, "put_rollup", put)
         return {metric: self._pending[metric].points for metric in grown if metric[0] not in fresh}
 
     def commit(self) -> None:
@@ -96,7 +93,11 @@ def rebuild(connection: sqlite3.Connection) -> None:
     for run, key, points in counts:
         if is_rolled(points):
             state, summaries = _scan(connection, (run, key), points)
-            _put(connection, [(run, key, bucket, state.scale, *summary) for bucket, summary in summaries.items()])
+            execute_all(
+                connection,
+                "put_rollup",
+                [(run, key, bucket, state.scale, *summary) for bucket, summary in summaries.items()],
+            )
 
 
 def _roll(
@@ -119,14 +120,6 @@ def _roll(
     merge_into(held, fresh)
     changed = held if bits else {bucket: held[bucket] for bucket in fresh}
     return _State(state.points, scale, low >> bits, high >> bits), changed
-
-
-def _put(connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> None:
-    """Write rows, many in one statement: that takes much less time."""
-    whole = len(rows) - len(rows) % _ROWS_AT_ONCE
-    for start in range(0, whole, _ROWS_AT_ONCE):
-        connection.execute(_PUT_MANY, list(chain.from_iterable(rows[start : start + _ROWS_AT_ONCE])))
-    connection.executemany(SQL["put_rollup"], rows[whole:])
 
 
 def _scan(connection: sqlite3.Connection, metric: Metric, points: int) -> tuple[_State, dict[int, Summary]]:

@@ -5,12 +5,18 @@ does.
 """
 
 import re
-from collections.abc import Mapping
+import sqlite3
+from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib.resources import files
-from typing import Final
+from itertools import chain
+from typing import Any, Final
 
-__all__ = ["SQL", "parse_statements"]
+__all__ = ["ROWS_AT_ONCE", "SQL", "execute_all", "parse_statements"]
 
+ROWS_AT_ONCE: Final = 250
+"""Measured: from 50 to 500 rows a statement take the same time; a thousand take more."""
+_ROW: Final = re.compile(r"(?<=VALUES )\((?:\?, )*\?\)")
 _NAME: Final = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
 
@@ -31,3 +37,24 @@ def _load() -> Mapping[str, str]:
 
 SQL: Final = _load()
 """Every statement by its name."""
+
+
+def execute_all(connection: sqlite3.Connection, name: str, rows: Iterable[Any]) -> None:
+    """Execute a statement for each of ``rows``; one that inserts a row takes `ROWS_AT_ONCE` of very many.
+
+    That takes about half the time, and sqlite3 gives the interpreter lock away once a statement instead of once a row,
+    which lets another thread prepare the next delivery meanwhile.
+    """
+    rows = rows if isinstance(rows, list) else list(rows)
+    many = _many(name)
+    whole = len(rows) - len(rows) % ROWS_AT_ONCE if many else 0
+    for start in range(0, whole, ROWS_AT_ONCE):
+        connection.execute(many, list(chain.from_iterable(rows[start : start + ROWS_AT_ONCE])))
+    connection.executemany(SQL[name], rows[whole:] if whole else rows)
+
+
+@cache
+def _many(name: str) -> str:
+    """The statement for `ROWS_AT_ONCE` rows; empty for one that does not insert the row of its parameters."""
+    many, found = _ROW.subn(lambda row: ", ".join([row[0]] * ROWS_AT_ONCE), SQL[name])
+    return many if found else ""

@@ -9,7 +9,7 @@ import msgspec
 from runstream_sink.store.ids import wanted
 from runstream_sink.store.lru import LruCache
 from runstream_sink.store.protocol import Commit, Row
-from runstream_sink.store.statements import SQL
+from runstream_sink.store.statements import SQL, execute_all
 from runstream_sink.tables.parts import Part, TableState
 from runstream_sink.tables.types import ColumnType
 
@@ -52,9 +52,9 @@ class TableRows:
         numbers = _numbered(connection, held)
         self._pending = {key: _Stored(numbers[key], states.get(key, stored.state)) for key, stored in held.items()}
         rows = [(numbers[key], runs[key[0]], key[1], s.state.rows, s.state.parts) for key, s in self._pending.items()]
-        connection.executemany(SQL["put_table"], rows)
-        connection.executemany(SQL["put_column"], _columns(held, self._pending))
-        connection.executemany(SQL["put_part"], [_part_row(numbers[item[:2]], item[2]) for item in commit.parts])
+        execute_all(connection, "put_table", rows)
+        execute_all(connection, "put_column", _columns(held, self._pending))
+        execute_all(connection, "put_part", [_part_row(numbers[item[:2]], item[2]) for item in commit.parts])
 
     def commit(self) -> None:
         """Remember what was written: its transaction is committed."""

@@ -3,7 +3,6 @@
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain
 from typing import Any, Final
 
 from runstream_sink.changes import Changes, MetricPoint
@@ -13,7 +12,7 @@ from runstream_sink.store.lru import LruCache
 from runstream_sink.store.points import latest_point, latest_row, metric_rows
 from runstream_sink.store.protocol import Commit, FencedError
 from runstream_sink.store.rollup_rows import MetricRollups
-from runstream_sink.store.statements import SQL
+from runstream_sink.store.statements import SQL, execute_all
 from runstream_sink.store.table_rows import TableRows
 from runstream_sink.tables.parts import TableState
 
@@ -23,8 +22,6 @@ _RUNS_CACHED: Final = 50_000
 _KEYS_CACHED: Final = 50_000
 _PRODUCERS_CACHED: Final = 50_000
 _INTERVALS_CACHED: Final = 100_000
-_METRIC_WIDTH: Final = 9
-_METRICS_AT_ONCE: Final = 2000
 _NONE: Final = (None, None, None, None)
 
 
@@ -80,13 +77,13 @@ class Writer:
         changes = commit.changes
         _move_positions(connection, commit)
         producers = self._producers.resolve(connection, _producer_ids(commit))
-        _insert(connection, "insert_producer", producers.new.items())
+        execute_all(connection, "insert_producer", producers.new.items())
         keys = self._keys.resolve(connection, _keys(changes))
-        _insert(connection, "insert_key", keys.new.items())
+        execute_all(connection, "insert_key", keys.new.items())
         runs = self._runs.resolve(connection, _run_ids(commit))
         seen = self._write_seen(connection, changes, producers.ids)
         _write_experiments(connection, changes, keys.ids)
-        _insert(connection, "insert_run", _new_runs(changes, runs.new))
+        execute_all(connection, "insert_run", _new_runs(changes, runs.new))
         if len(runs.new) < len(runs.ids):
             _update_runs(connection, changes, {name: run for name, run in runs.ids.items() if name not in runs.new})
         _write_values(connection, commit, runs.ids, keys.ids)
@@ -115,10 +112,10 @@ class Writer:
         if commit.retried:  # somebody may have retried the same dead letter before
             rows = [row for row in rows if connection.execute(SQL["find_point"], row[:7]).fetchone() is None]
             added = dict.fromkeys(added, 0) | Counter((row[0], row[1]) for row in rows)
-        _insert_metrics(connection, rows)
+        execute_all(connection, "insert_metric", rows)
         points = self._rollups.write(connection, rows, added, runs.new.values())
-        _insert(connection, "put_latest_metric", _latest(metrics, runs.ids, keys, {**added, **points}))
-        _insert(connection, "set_metric_points", ((*metric, count) for metric, count in points.items()))
+        execute_all(connection, "put_latest_metric", _latest(metrics, runs.ids, keys, {**added, **points}))
+        execute_all(connection, "set_metric_points", ((*metric, count) for metric, count in points.items()))
 
     def _write_seen(
         self, connection: sqlite3.Connection, changes: Changes, producers: Mapping[bytes, int]
@@ -140,32 +137,14 @@ class Writer:
             producer = producers[producer_id]
             gone += [(producer, first) for first in old if first not in new]
             put += [(producer, first, last) for first, last in new.items() if old.get(first) != last]
-        _insert(connection, "delete_seen", gone)
-        _insert(connection, "put_seen", put)
+        execute_all(connection, "delete_seen", gone)
+        execute_all(connection, "put_seen", put)
         return after
 
 
 def _intervals(seen: IntervalSet) -> int:
     """What a cached set weighs."""
     return 1 + sum(1 for _ in seen)
-
-
-def _insert(connection: sqlite3.Connection, statement: str, rows: Iterable[Any]) -> None:
-    connection.executemany(SQL[statement], rows)
-
-
-def _insert_metrics(connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> None:
-    """Insert very many rows, with many in one statement.
-
-    That takes half the time, and sqlite3 gives the interpreter lock away once a statement instead of once a row, which
-    lets another thread prepare the next delivery meanwhile.
-    """
-    at_once = min(_METRICS_AT_ONCE, connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // _METRIC_WIDTH)
-    statement = SQL["insert_metric"] + f", ({', '.join('?' * _METRIC_WIDTH)})" * (at_once - 1)
-    whole = len(rows) - len(rows) % at_once
-    for start in range(0, whole, at_once):
-        connection.execute(statement, list(chain.from_iterable(rows[start : start + at_once])))
-    _insert(connection, "insert_metric", rows[whole:])
 
 
 def _move_positions(connection: sqlite3.Connection, commit: Commit) -> None:
@@ -206,15 +185,15 @@ def _write_experiments(connection: sqlite3.Connection, changes: Changes, keys: M
     ids = {start.experiment_id for start in changes.run_starts.values()}
     ids |= {experiment_id for experiment_id, _ in changes.experiment_tags}
     ids.update(changes.experiments, changes.experiment_names, changes.experiment_lifecycles)
-    _insert(connection, "insert_experiment", [(int(experiment_id),) for experiment_id in ids])
+    execute_all(connection, "insert_experiment", [(int(experiment_id),) for experiment_id in ids])
     created = [(int(e), c.name, c.creation_time, c.order) for e, c in changes.experiments.items()]
-    _insert(connection, "create_experiment", created)
+    execute_all(connection, "create_experiment", created)
     renamed = [(int(e), name.value, name.order) for e, name in changes.experiment_names.items()]
-    _insert(connection, "rename_experiment", renamed)
+    execute_all(connection, "rename_experiment", renamed)
     moved = [(int(e), stage.value, stage.order) for e, stage in changes.experiment_lifecycles.items()]
-    _insert(connection, "move_experiment", moved)
+    execute_all(connection, "move_experiment", moved)
     tags = [(int(e), keys[key], tag.value, tag.order) for (e, key), tag in changes.experiment_tags.items()]
-    _insert(connection, "put_experiment_tag", tags)
+    execute_all(connection, "put_experiment_tag", tags)
 
 
 def _new_runs(changes: Changes, new: Mapping[str, int]) -> Iterator[tuple[Any, ...]]:
@@ -238,11 +217,11 @@ def _update_runs(connection: sqlite3.Connection, changes: Changes, runs: Mapping
         (run, int(start.experiment_id), start.start_time, start.user, start.order)
         for run, start in _of(runs, changes.run_starts)
     ]
-    _insert(connection, "start_run", starts)
-    _insert(connection, "name_run", [(run, *reversed(name)) for run, name in _of(runs, changes.run_names)])
+    execute_all(connection, "start_run", starts)
+    execute_all(connection, "name_run", [(run, *reversed(name)) for run, name in _of(runs, changes.run_names)])
     statuses = [(run, status.status, status.end_time, status.order) for run, status in _of(runs, changes.run_statuses)]
-    _insert(connection, "set_run_status", statuses)
-    _insert(connection, "move_run", [(run, *reversed(stage)) for run, stage in _of(runs, changes.run_lifecycles)])
+    execute_all(connection, "set_run_status", statuses)
+    execute_all(connection, "move_run", [(run, *reversed(stage)) for run, stage in _of(runs, changes.run_lifecycles)])
 
 
 def _of(runs: Mapping[str, int], values: Mapping[str, Any]) -> Iterator[tuple[int, Any]]:
@@ -254,14 +233,14 @@ def _write_values(
 ) -> None:
     changes, files = commit.changes, commit.files
     params = [(runs[run_id], keys[key], param.value, param.order) for (run_id, key), param in changes.params.items()]
-    _insert(connection, "put_param", params)
+    execute_all(connection, "put_param", params)
     tags = [(runs[run_id], keys[key], tag.value, tag.order) for (run_id, key), tag in changes.tags.items()]
-    _insert(connection, "put_tag", tags)
+    execute_all(connection, "put_tag", tags)
     artifacts = [
         (runs[run_id], path, bytes.fromhex(a.sha256), a.size, a.media_type, files.get((run_id, path), path), a.order)
         for (run_id, path), a in changes.artifacts.items()
     ]
-    _insert(connection, "put_artifact", artifacts)
+    execute_all(connection, "put_artifact", artifacts)
 
 
 def _latest(
@@ -279,11 +258,11 @@ def _write_incidents(connection: sqlite3.Connection, commit: Commit, producers: 
     """Losses, holes and dead letters."""
     changes = commit.changes
     losses = [(producers[p], segment, reason, count) for (p, segment, reason), count in changes.losses.items()]
-    _insert(connection, "put_loss", losses)
-    _insert(connection, "put_hole", [(producers[h.producer_id], h.first, h.last, h.reason) for h in changes.holes])
+    execute_all(connection, "put_loss", losses)
+    execute_all(connection, "put_hole", [(producers[h.producer_id], h.first, h.last, h.reason) for h in changes.holes])
     retried = [(now, producers[producer_id], seq) for producer_id, seq in commit.retried]
-    _insert(connection, "retry_dead_letter", retried)
+    execute_all(connection, "retry_dead_letter", retried)
     dead = [(producers[d.producer_id], d.seq, d.emit_ts, d.reason, d.detail, d.raw, now) for d in changes.dead]
-    _insert(connection, "put_dead_letter", dead)
+    execute_all(connection, "put_dead_letter", dead)
     resolved = [(now, producers[producer_id], seq) for producer_id, seq in changes.resolved]
-    _insert(connection, "resolve_dead_letter", resolved)
+    execute_all(connection, "resolve_dead_letter", resolved)
