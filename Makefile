@@ -41,7 +41,7 @@ test-on-%:
 	fi
 
 # LONG names some of the long tests.
-test-long: $(VENV)/.test .venv-mlflow/.mlflow
+test-long: $(VENV)/.test .venv-mlflow/.mlflow .venv-mlflow-previous/.mlflow-previous
 	HYPOTHESIS_PROFILE=long $(VENV)/bin/$(PYTEST) -m long --exitfirst $(LONG)
 
 # Any number of schedules of the simulation; SEED=n runs one again.
@@ -89,6 +89,7 @@ lock: .venv-lock/.lock
 	$(LOCK) $(SINK) --extra demo -c requirements/test.txt -o requirements/demo.txt
 	$(LOCK) --group lint -c requirements/test.txt -o requirements/lint.txt
 	$(LOCK) $(SINK) --extra kafka --group mlflow -o requirements/mlflow.txt
+	$(LOCK) --group mlflow-previous -o requirements/mlflow-previous.txt
 	$(LOCK) $(SINK) --extra kafka --group bench --group peers -o requirements/bench-peers.txt
 	$(LOCK) $(SINK) --extra kafka --group bench -c requirements/bench-peers.txt -o requirements/bench.txt
 	$(LOCK) --group lock -o requirements/lock.txt
@@ -101,7 +102,7 @@ clean:
 # A stamp is renewed when its lock or the project's metadata changes.
 .SECONDARY:
 
-$(VENV)/bin/python .venv-bench/bin/python .venv-mlflow/bin/python .venv-lock/bin/python:
+$(VENV)/bin/python .venv-bench/bin/python .venv-mlflow/bin/python .venv-mlflow-previous/bin/python .venv-lock/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "runstream needs CPython 3.11 or later: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
 	$(PYTHON) -m venv $(@D:/bin=)
@@ -125,6 +126,11 @@ $(VENV)/.%: requirements/%.txt pyproject.toml | $(VENV)/bin/python
 .venv-mlflow/.mlflow: requirements/mlflow.txt pyproject.toml | .venv-mlflow/bin/python
 	.venv-mlflow/bin/$(INSTALL) --requirement $<
 	.venv-mlflow/bin/$(SELF)
+	@touch $@
+
+# The client of the version before: nothing of ours is in it.
+.venv-mlflow-previous/.mlflow-previous: requirements/mlflow-previous.txt pyproject.toml | .venv-mlflow-previous/bin/python
+	.venv-mlflow-previous/bin/$(INSTALL) --requirement $<
 	@touch $@
 
 .venv-lock/.lock: requirements/lock.txt | .venv-lock/bin/python

@@ -142,10 +142,12 @@ def test_a_run_keeps_its_name(api: Api) -> None:
 
 
 def test_statuses_are_named_or_numbered(api: Api) -> None:
-    """What is unknown means nothing; an end leaves the status, and a status the end."""
+    """What is unknown means nothing, but for a number; an end leaves the status, and a status the end."""
     run = api.run()
     assert api.post("runs/update", run_id=run, status=3)["run_info"]["status"] == "FINISHED"
     assert api.post("runs/update", run_id=run, status="nothing")["run_info"]["status"] == "FINISHED"
+    assert api.post("runs/update", run_id=run, status="6")["run_info"]["status"] == "FINISHED"
+    assert "parameter 'status'" in api.refused("POST", "runs/update", run_id=run, status=6)[2]
     ended = api.post("runs/update", run_id=run, end_time=50)["run_info"]
     assert (ended["status"], ended["end_time"]) == ("FINISHED", 50)
     again = api.post("runs/update", run_id=run, status="RUNNING")["run_info"]

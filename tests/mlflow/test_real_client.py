@@ -44,7 +44,10 @@ OTHERWISE = {
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the client got from MLflow's server, and from ours."""
-    root = tmp_path_factory.mktemp("both")
+    return _both(tmp_path_factory.mktemp("both"), mlflow_python())
+
+
+def _both(root: Path, python: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     for name in ("theirs", "ours", "client-theirs", "client-ours"):
         (root / name).mkdir()
     with (
@@ -53,14 +56,14 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict
         ThreadPoolExecutor(2) as pool,
     ):
         asked = [
-            pool.submit(_ask, theirs, root / "client-theirs"),
-            pool.submit(_ask, ours.url, root / "client-ours"),
+            pool.submit(_ask, python, theirs, root / "client-theirs"),
+            pool.submit(_ask, python, ours.url, root / "client-ours"),
         ]
         return asked[0].result(), asked[1].result()
 
 
-def _ask(url: str, directory: Path) -> dict[str, Any]:
-    command = [str(mlflow_python()), str(PROGRAM), url, str(directory)]
+def _ask(python: Path, url: str, directory: Path) -> dict[str, Any]:
+    command = [str(python), str(PROGRAM), url, str(directory)]
     environment = {**os.environ, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_DISABLE_TELEMETRY": "true"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -77,13 +80,16 @@ def test_the_client_makes_very_many_calls(both: tuple[dict[str, Any], dict[str, 
 
 def test_every_call_gets_what_mlflows_own_server_answers(both: tuple[dict[str, Any], dict[str, Any]]) -> None:
     """Results and errors are equal, up to ids, times and what is listed here."""
-    theirs, ours = both
-    differing = {
-        name: (theirs[name], ours[name])
-        for name in ours
-        if name not in OTHERWISE and _plain(name, theirs[name]) != _plain(name, ours[name])
-    }
-    assert not differing
+    assert not _differing(*both)
+
+
+@pytest.mark.long
+def test_the_client_of_the_version_before_gets_the_same(tmp_path: Path) -> None:
+    """The minor version before the server's: from MLflow's server and from ours."""
+    theirs, ours = _both(tmp_path, mlflow_python(previous=True))
+    assert list(theirs) == list(ours)
+    assert len(ours) > 200
+    assert not _differing(theirs, ours)
 
 
 def test_what_is_answered_otherwise_is_an_error_with_a_sentence(both: tuple[dict[str, Any], dict[str, Any]]) -> None:
@@ -91,6 +97,15 @@ def test_what_is_answered_otherwise_is_an_error_with_a_sentence(both: tuple[dict
     ours = both[1]
     assert {name: ours[name]["error"] for name in OTHERWISE} == OTHERWISE
     assert all(ours[name]["message"].endswith(".") for name in OTHERWISE)
+
+
+def _differing(theirs: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
+    """The calls of which the results differ otherwise than is listed above, with both results."""
+    return {
+        name: (theirs[name], ours[name])
+        for name in ours
+        if name not in OTHERWISE and _plain(name, theirs[name]) != _plain(name, ours[name])
+    }
 
 
 def _plain(name: str, result: Any) -> Any:

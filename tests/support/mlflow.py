@@ -25,11 +25,15 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """Runs a program so that its lines count: its interpreter has no coverage, that of the tests has."""
 
 
-def mlflow_python() -> Path:
-    """That of the environment which ``make test`` makes for it; where there is none, the test that asks ends."""
-    path = ROOT / ".venv-mlflow" / "bin" / "python"
+def mlflow_python(*, previous: bool = False) -> Path:
+    """That of the environment which ``make test`` makes for it; where there is none, the test that asks ends.
+
+    ``previous`` is the minor version before, which ``make test-long`` makes an environment for.
+    """
+    name = "mlflow-previous" if previous else "mlflow"
+    path = ROOT / f".venv-{name}" / "bin" / "python"
     if not path.exists():
-        missing("mlflow (make .venv-mlflow/.mlflow)")
+        missing(f"{name} (make .venv-{name}/.{name})")
     return path
 
 

@@ -45,9 +45,10 @@ async def _list(call: Call) -> dict[str, Any]:
 async def _get(call: Call) -> Response[Any]:
     if call.values["path"] is None:
         raise MlflowError("BAD_REQUEST", "the query must have a path")
-    path = safe_path(call.values["path"])
-    run = await existing_run(call.context, call.values["run_id"] or "")
-    return await download(call, run.run_id, path, f"{run.experiment_id}/{run.run_id}/artifacts/{path}")
+    asked = call.values["path"]
+    path = safe_path(asked)
+    run = await existing_run(call.context, call.values["run_id"] or "None")
+    return await download(call, run.run_id, path, f"{run.experiment_id}/{run.run_id}/artifacts/{asked}")
 
 
 async def _upload_small(call: Call) -> Response[Any]:
@@ -62,11 +63,11 @@ async def _upload_small(call: Call) -> Response[Any]:
     return Response(b"", status_code=200, media_type="application/json")
 
 
-async def _upload(call: Call) -> dict[str, Any]:
+async def _upload(call: Call) -> Response[bytes]:
     run_id, path = _place(safe_path(call.path))
     await existing_run(call.context, run_id)
     await _store(call.context, _Place(run_id, upload_path(path)), call.request.stream())
-    return {}
+    return Response(b"", status_code=200)
 
 
 async def _download(call: Call) -> Response[Any]:
@@ -134,9 +135,9 @@ def _place(path: str) -> _Place:
 
 
 def _document(entry: Entry, path: str) -> dict[str, Any]:
-    if entry.size is None:
-        return {"path": path, "is_dir": True}
-    return {"path": path, "is_dir": False, "file_size": entry.size}
+    """As MLflow shows it: the size of what is empty is not told."""
+    document = {"path": path, "is_dir": entry.size is None}
+    return {**document, "file_size": entry.size} if entry.size else document
 
 
 _RUN: Final = text("run_id", required=True)

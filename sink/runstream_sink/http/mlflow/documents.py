@@ -74,7 +74,7 @@ def info_document(run: Run) -> dict[str, Any]:
         "user_id": run.user or "",
         "status": run.status or "RUNNING",
         "start_time": run.start_time or 0,
-        "end_time": run.end_time,
+        "end_time": run.end_time or None,
         "artifact_uri": artifact_root(run),
         "lifecycle_stage": run.lifecycle,
         "run_id": run.run_id,

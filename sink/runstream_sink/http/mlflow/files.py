@@ -87,7 +87,7 @@ async def download(call: Call, run_id: str, path: str, shown: str) -> Response[A
     context = call.context
     files = await _files(context.reader, run_id)
     if path not in files:
-        if any(name.startswith(f"{path}/") for name in files) or not path:
+        if any(name.startswith(f"{path}/") for name in files) or (files and not path):
             raise invalid(f"Artifact path refers to a directory, not a file: '{shown}'")
         raise missing(f"No such artifact: '{shown:.1000}'")
     _, held = files[path]

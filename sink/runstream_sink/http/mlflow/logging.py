@@ -96,6 +96,7 @@ async def _log_inputs(call: Call) -> dict[str, Any]:
     if call.values["models"]:
         raise MlflowError("NOT_IMPLEMENTED", "models are no inputs of runs here: runstream keeps no models")
     run_id, datasets = call.values["run_id"], call.values["datasets"] or []
+    checks.check_run_id(run_id)
     for entry in datasets:
         checks.check_input(entry)
     async with call.context.writer.locked(("run", run_id)):

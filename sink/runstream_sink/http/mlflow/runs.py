@@ -50,7 +50,9 @@ async def _create(call: Call) -> dict[str, Any]:
         values["user_id"] or "",
     )
     await call.context.writer.submit([started, ev.TagsSet(run_id, tags)] if tags else [started])
-    return {"run": run_document(await get_run(call.context.reader, run_id))}
+    document = run_document(await get_run(call.context.reader, run_id))
+    del document["outputs"]  # as on MLflow's server: a new run says nothing of them
+    return {"run": document}
 
 
 async def _get(call: Call) -> dict[str, Any]:

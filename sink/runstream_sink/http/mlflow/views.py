@@ -17,10 +17,13 @@ def view_of(value: Any) -> str | None:
 
 
 def status_of(value: Any) -> str | None:
-    """A run's status."""
+    """A run's status.  Raises ValueError for a number that is none's."""
     if isinstance(value, str) and not value.isdecimal():
         return value if value in RUN_STATUSES else None
-    return _numbered(_STATUSES, value)
+    status = _numbered(_STATUSES, value)
+    if status is None and not isinstance(value, str):
+        raise ValueError
+    return status
 
 
 def _numbered(names: dict[int, str], value: Any) -> str | None:
