@@ -17,6 +17,7 @@ Run it by ``make bench``, or for a quick look ``python bench/growth.py --share 0
 
 import argparse
 import asyncio
+import itertools
 import statistics
 import tempfile
 import time
@@ -80,19 +81,20 @@ def main() -> None:
     options = parser.parse_args()
     scales = [10**power for power in range(options.scales)]
     taken = Taken()
-    with tempfile.TemporaryDirectory() as directory:  # the first of all loads libraries
-        asyncio.run(_pages(Path(directory), 1, options.share, Taken()))
-    for number in range(options.rounds):
-        for scale in scales:
+    # Nothing is removed before the end: for a while ext4 makes new files slowly after that.
+    with tempfile.TemporaryDirectory() as made:
+        asyncio.run(_pages(Path(tempfile.mkdtemp(dir=made)), 1, options.share, Taken()))  # loads libraries
+        for number, scale in itertools.product(range(options.rounds), scales):
             print(f"round {number + 1} of {options.rounds}, {scale}x", flush=True)
-            with tempfile.TemporaryDirectory() as directory:
-                _work(Path(directory), scale, options.share, taken)
-                asyncio.run(_pages(Path(directory), scale, options.share, taken))
-    results = taken.results()
-    rows = [[name, *one["milliseconds"], one["slope"], one["exponent"]] for name, one in results.items()]
-    header = ["", *(f"{scale}x, ms" for scale in scales), "slope of all", "exponent"]
-    print_table("growth", header, rows)
-    write_json(options.output, results, options)
+            directory = Path(made, f"{number}-{scale}")
+            directory.mkdir()
+            _work(directory, scale, options.share, taken)
+            asyncio.run(_pages(directory, scale, options.share, taken))
+        results = taken.results()
+        rows = [[name, *one["milliseconds"], one["slope"], one["exponent"]] for name, one in results.items()]
+        header = ["", *(f"{scale}x, ms" for scale in scales), "slope of all", "exponent"]
+        print_table("growth", header, rows)
+        write_json(options.output, results, options)
 
 
 def _work(directory: Path, scale: int, share: float, taken: Taken) -> None:
