@@ -128,19 +128,19 @@ def test_of_several_operations_the_one_that_is_named_is_executed(api: Api) -> No
 
 
 @pytest.mark.parametrize(
-    ("query", "error"),
+    ("query", "words"),
     [
         ("{ nothing }", "Cannot query field 'nothing' on type 'Query'."),
-        ("mutation { x }", "Schema is not configured to execute mutation operation."),
+        ("mutation { x }", "mutation operation"),
         ("{ ...lost }", "Unknown fragment 'lost'."),
-        (EXPERIMENT, "Variable '$data' of required type 'MlflowGetExperimentInput!' was not provided."),
+        (EXPERIMENT, "'MlflowGetExperimentInput!'"),
     ],
 )
-def test_a_query_that_cannot_be_is_told_why(api: Api, query: str, error: str) -> None:
-    """Nothing of it is executed."""
+def test_a_query_that_cannot_be_is_told_why(api: Api, query: str, words: str) -> None:
+    """Nothing of it is executed.  What exactly is told depends on the version of the library."""
     answer = ask(api.client, query)
     assert answer["data"] is None
-    assert any(told.startswith(error) for told in answer["errors"])
+    assert any(words in told for told in answer["errors"])
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,6 @@ from graphql import (
     GraphQLError,
     GraphQLObjectType,
     GraphQLOutputType,
-    GraphQLResolveInfo,
     GraphQLSchema,
     build_schema,
     execute_sync,
@@ -127,18 +126,20 @@ def _schema() -> GraphQLSchema:
 
 
 def _asker(path: str) -> Callable[..., Any]:
-    def resolve(_source: Any, info: GraphQLResolveInfo, input: Mapping[str, Any] | None = None) -> Any:  # noqa: A002 - its name in queries
+    """Of each resolver: ``info`` is a `GraphQLResolveInfo`, a generic type from graphql-core 3.3 on and none before."""
+
+    def resolve(_source: Any, info: Any, input: Mapping[str, Any] | None = None) -> Any:  # noqa: A002 - its name in queries
         given = {_snake(name): value for name, value in (input or {}).items()}
         return info.context.ask(path, given)
 
     return resolve
 
 
-def _experiment_of(run: Mapping[str, Any], info: GraphQLResolveInfo) -> Any:
+def _experiment_of(run: Mapping[str, Any], info: Any) -> Any:
     return info.context.experiment(run["info"]["experiment_id"])
 
 
-def _resolve(source: Mapping[str, Any], info: GraphQLResolveInfo) -> Any:
+def _resolve(source: Mapping[str, Any], info: Any) -> Any:
     """A field of a document."""
     value = source.get(_snake(info.field_name))
     if value is None:
@@ -162,7 +163,7 @@ def _snake(name: str) -> str:
 def _message(error: GraphQLError) -> str:
     """What is told about an error; what nobody foresaw is logged, and not told."""
     cause = error.original_error
-    if cause is None or isinstance(cause, RunstreamError):
+    if cause is None or isinstance(cause, RunstreamError | GraphQLError):
         return error.message
     _log.error("a request failed", reason=repr(cause), traceback="".join(format_exception(cause)))
     return "the server made a mistake, and has logged it"
