@@ -9,6 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from schemathesis import openapi
+from schemathesis.schemas import BaseSchema
 
 from support.http_sink import http_sink_apart
 from support.openapi import Sent, operations, requests
@@ -82,6 +84,21 @@ def test_nothing_that_can_be_sent_fails_unforeseen(
     if answer.status_code >= 400 and answer.status_code != 416:
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.json()["status"] == answer.status_code
+
+
+@pytest.fixture(scope="module")
+def described(client: httpx.Client) -> BaseSchema:
+    """What Schemathesis makes of the document."""
+    return openapi.from_url(f"{client.base_url}/schema")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_nothing_that_schemathesis_makes_up_fails(described: BaseSchema, data: st.DataObject) -> None:
+    """Requests to each operation but the endless one, with its own idea of what the document allows."""
+    found = [one.ok() for one in described.exclude(path="/api/v1/changes").get_all_operations()]
+    case = data.draw(st.sampled_from([one for one in found if one is not None]).flatmap(lambda one: one.as_strategy()))
+    assert case.call(base_url=str(described.location).removesuffix("/schema"), timeout=60).status_code < 500
 
 
 def test_the_document_is_whole(document: dict[str, Any]) -> None:

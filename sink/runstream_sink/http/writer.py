@@ -183,7 +183,10 @@ class Writer:
 
     def _late(self) -> str:
         reason = self.error or "the sink is behind"
-        return f"the write was not applied within {self._deadline:g} s and may be later: {reason}"
+        return (
+            f"the write was not applied within {self._deadline:g} s and may be later: {reason}; "
+            "read what it wrote before you send it again, since points, rows and runs that come twice are kept twice"
+        )
 
     def _opened(self) -> Writing:
         if self._writing is None:
