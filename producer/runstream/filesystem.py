@@ -5,12 +5,18 @@ import errno
 import fcntl
 import mmap
 import os
+import time
 from pathlib import Path
 from typing import Final, Protocol
 
 __all__ = ["Buffer", "Filesystem"]
 
 _MADV_POPULATE_WRITE: Final = 23
+_PIECE: Final = 32 << 10
+"""Such pages the kernel keeps at hand for each CPU.  Larger ones save little more, and where it takes them from memory
+that nobody used before, as it often does, a virtual machine's host has to find that first."""
+_PATIENCE: Final = 0.02
+"""Seconds: four switch intervals of the interpreter."""
 
 
 class Buffer(Protocol):
@@ -60,15 +66,19 @@ class Filesystem:
                 path.unlink()
             raise
 
-    def fill(self, descriptor: int, size: int, piece: int) -> None:
-        """Store zeros into the first ``size`` bytes of a file, so that their pages are in memory.
+    def fill(self, descriptor: int, size: int) -> None:
+        """Store zeros into the first ``size`` bytes of a file, as far as time allows, so that they are in memory.
 
-        The kernel makes pages of up to ``piece`` bytes of them, where it can (ext4 since Linux 6.16, XFS since 5.18):
-        a later store into a mapping then faults once in so many bytes, and each sync writes so many at least.
+        The kernel makes a large page of each piece, where it can (ext4 since Linux 6.16, XFS since 5.18), for a
+        fraction of what small ones cost.  It ends early where the interpreter lock, which is taken again behind each
+        piece, is hard to get.
         """
-        zeros = bytes(min(piece, size))
-        for start in range(0, size, piece):
+        zeros = bytes(_PIECE)
+        deadline = time.monotonic() + _PATIENCE
+        for start in range(0, size, _PIECE):
             os.pwrite(descriptor, zeros[: size - start], start)
+            if time.monotonic() > deadline:
+                break
 
     def populate(self, buffer: Buffer) -> bool:
         """Have all pages of a mapping ready to be stored into; False where the kernel cannot (Linux before 5.14).

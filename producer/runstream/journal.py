@@ -22,7 +22,7 @@ from zlib import crc32
 
 from runstream.filesystem import Filesystem
 from runstream.journal_directory import JournalDirectory, Segment
-from runstream.pages import piece_for, warm
+from runstream.pages import is_much, warm
 from runstream_schemas.segment import (
     DROP_REASONS,
     HEADER_SIZE,
@@ -351,7 +351,7 @@ class Journal:
         try:
             if not self._has_room(capacity):
                 return None, "quota"
-            segment = self.directory.create_segment(index, capacity, piece_for(*self._current.pace))
+            segment = self.directory.create_segment(index, capacity, filled=is_much(*self._current.pace))
         except OSError:
             return None, "disk"
         self._sizes[index] = capacity

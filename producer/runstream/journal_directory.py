@@ -48,7 +48,7 @@ class Segment:
         self.entered = time.time_ns()
         """When the writer came, nanoseconds since the epoch."""
         self.pace = 0, 1
-        """How much was logged into the one before it, bytes, and in how long, nanoseconds; nothing if there was none."""
+        """What was logged into the one before it, bytes, and in how long, nanoseconds; nothing if it is the first."""
 
     def seal(self) -> None:
         """Note that nothing is written behind ``end`` any more, and where the journal goes on."""
@@ -93,17 +93,17 @@ class JournalDirectory:
         self._filesystem.rename(self._path, target)
         self._path = target
 
-    def create_segment(self, index: int, capacity: int, piece: int = 0) -> Segment:
+    def create_segment(self, index: int, capacity: int, *, filled: bool = False) -> Segment:
         """Make a segment file; readers see it whole or not at all.  Raises OSError.
 
-        With a ``piece`` its pages are brought into memory, in pieces of so many bytes.
+        One that is ``filled`` has its pages in memory.
         """
         final = self._path / segment_name(index)
         made = final.with_suffix(".new")
         descriptor, buffer = self._filesystem.allocate(made, capacity)
         try:
-            if piece:
-                self._filesystem.fill(descriptor, capacity, piece)
+            if filled:
+                self._filesystem.fill(descriptor, capacity)
             buffer[0:HEADER_SIZE] = pack_header(self.producer_id, index, capacity, time.time_ns())
             self._filesystem.rename(made, final)
         except BaseException:
@@ -113,7 +113,7 @@ class JournalDirectory:
             with contextlib.suppress(OSError):
                 self._filesystem.remove(made)
             raise
-        return Segment(index, capacity, descriptor, buffer, filled=piece > 0)
+        return Segment(index, capacity, descriptor, buffer, filled=filled)
 
     def remove_segment(self, index: int) -> None:
         """Remove a segment that was prepared in vain."""

@@ -6,7 +6,7 @@ kernel makes large pages, where the file system has them, and then has all of th
 lock away.  Where the kernel cannot map them so, the thread stores into each page.
 
 After a sync the first store into each page, large or small, faults again, and the next sync writes the whole of it.
-So the pages are small where little is logged, and where next to nothing is, log calls are left to fault.
+Where next to nothing is logged, log calls are left to fault.
 """
 
 import time
@@ -14,21 +14,17 @@ from typing import Final
 
 from runstream.filesystem import Buffer, Filesystem
 
-__all__ = ["piece_for", "warm"]
+__all__ = ["is_much", "warm"]
 
-_PIECES: Final = (256 << 10, 64 << 10)
-"""Larger ones gain little more, and so much free memory in one piece is seldom what was used before: on a virtual
-machine, pages of 1 and 2 MiB took three times as long as small ones, as the host had to find the memory first."""
-_SHARE: Final = 250_000_000
-"""Nanoseconds: what is logged meanwhile is at least a piece."""
+_MUCH: Final = 256 << 10
+"""Bytes a second."""
 _PAGE: Final = 4096
 _PAGES_A_TURN: Final = 64
 
 
-def piece_for(size: int, nanoseconds: int) -> int:
-    """In what pieces to fill a segment where so many bytes are logged in so long; 0: not at all."""
-    share = size * _SHARE // max(nanoseconds, 1)
-    return next((piece for piece in _PIECES if piece <= share), 0)
+def is_much(size: int, nanoseconds: int) -> bool:
+    """Whether so much is logged, so many bytes in so long, that it pays to bring pages into memory before."""
+    return size * 1_000_000_000 >= _MUCH * max(nanoseconds, 1)
 
 
 def warm(filesystem: Filesystem, buffer: Buffer) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from runstream.filesystem import Buffer, Filesystem
 from runstream.journal import Clock
-from runstream.pages import piece_for, warm
+from runstream.pages import is_much, warm
 from runstream_schemas.segment import HEADER_SIZE
 from support.journals import FaultyFilesystem, make_journal
 
@@ -17,29 +17,32 @@ SECOND = 1_000_000_000
 
 
 @pytest.mark.parametrize(
-    ("size", "nanoseconds", "piece"),
+    ("size", "nanoseconds", "much"),
     [
-        (16 << 20, SECOND, 256 << 10),
-        (1 << 20, SECOND, 256 << 10),
-        (1023 << 10, SECOND, 64 << 10),
-        (256 << 10, SECOND, 64 << 10),
-        (255 << 10, SECOND, 0),
-        (1, 3600 * SECOND, 0),
-        (1 << 20, 0, 256 << 10),
-        (1 << 20, -SECOND, 256 << 10),
+        (256 << 10, SECOND, True),
+        (255 << 10, SECOND, False),
+        (16 << 20, 64 * SECOND, True),
+        (1, 3600 * SECOND, False),
+        (0, 1, False),
+        (1 << 20, 0, True),
+        (1 << 20, -SECOND, True),
     ],
 )
-def test_the_more_is_logged_the_larger_are_the_pieces(size: int, nanoseconds: int, piece: int) -> None:
-    """A quarter of a second's bytes are a piece at least; a clock that was set back does no harm."""
-    assert piece_for(size, nanoseconds) == piece
+def test_pages_are_made_before_where_much_is_logged(size: int, nanoseconds: int, much: bool) -> None:
+    """A clock that was set back does no harm."""
+    assert is_much(size, nanoseconds) is much
 
 
+@pytest.mark.parametrize("patience", [-1.0, 60.0])
 @pytest.mark.parametrize("size", [10_000, 64 << 10, 200_000])
-def test_a_file_is_filled_to_its_end_and_no_further(tmp_path: Path, size: int) -> None:
+def test_a_file_is_filled_to_its_end_at_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, patience: float
+) -> None:
     """With what an empty file holds: zeros."""
+    monkeypatch.setattr("runstream.filesystem._PATIENCE", patience)
     filesystem = Filesystem()
     descriptor, buffer = filesystem.allocate(tmp_path / "file", size)
-    filesystem.fill(descriptor, size, 64 << 10)
+    filesystem.fill(descriptor, size)
     assert buffer[0:size] == bytes(size)
     assert os.fstat(descriptor).st_size == size
     buffer.close()
