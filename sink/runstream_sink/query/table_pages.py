@@ -5,6 +5,7 @@ the last row that its first page could see, so that rows that arrive meanwhile c
 repeat nor skip a row.
 """
 
+import contextlib
 import os
 import tempfile
 from bisect import bisect_left, bisect_right
@@ -31,6 +32,7 @@ from runstream_sink.tables.types import ColumnType
 
 __all__ = ["TablePage", "cache_directory", "prepare_cache", "table_page"]
 
+_TRIES: Final = 4
 _LARGEST: Final = (1 << 63) - 1
 _SPILL: Final = "spill"
 T = TypeVar("T")
@@ -151,11 +153,11 @@ def _read(request: _Request, directory: Path, stop: Stop) -> tuple[list[list[Any
 
 
 def _again(read: Callable[[], T], request: _Request, directory: Path) -> T:
-    """Read once more where the cache was changed or damaged meanwhile."""
-    try:
-        return read()
-    except UnreadableCacheError:
-        SegmentCache(directory).drop(request.parts)
+    """Read again where the cache was changed meanwhile, and at last from a new one: it may be damaged."""
+    for _ in range(_TRIES):  # others who read put larger segments in the place of smaller ones
+        with contextlib.suppress(UnreadableCacheError):
+            return read()
+    SegmentCache(directory).drop(request.parts)
     try:
         return read()
     except UnreadableCacheError as error:

@@ -28,6 +28,7 @@ from typing import Any, Final, NamedTuple
 
 from runstream_schemas.errors import CorruptDataError
 from runstream_sink.tables.cells import header_line
+from runstream_sink.tables.duck import UnreadableCacheError
 from runstream_sink.tables.parts import Part
 
 __all__ = ["CACHE_LIMIT", "ROW_BITS", "Segment", "SegmentCache", "row_id"]
@@ -80,7 +81,8 @@ class SegmentCache:
     def segments(self, root: Path, part: Part, check: CheckCancelled) -> list[Segment]:
         """Segments that together hold the committed rows of ``part``, and perhaps some that came later.
 
-        ``root`` is where tables lie.  Raises `CorruptDataError` for a damaged part, what ``check`` raises, and OSError.
+        ``root`` is where tables lie.  Raises `CorruptDataError` for a damaged part, `UnreadableCacheError` if somebody
+        removes the segments meanwhile, what ``check`` raises, and OSError.
         """
         if not part.rows:
             return []
@@ -97,8 +99,9 @@ class SegmentCache:
 
     def drop(self, parts: Sequence[Part]) -> None:
         """Forget segments, as where one of them cannot be read."""
-        for part in parts:
-            shutil.rmtree(self._folder(part), ignore_errors=True)
+        with _building:  # not while somebody makes one there
+            for part in parts:
+                shutil.rmtree(self._folder(part), ignore_errors=True)
 
     def _folder(self, part: Part) -> Path:
         return self._directory / sha256(part.file.encode()).hexdigest()[:32]
@@ -214,7 +217,9 @@ def _convert(path: Path, folder: Path, part: Part, begin: tuple[int, int], check
             raise CorruptDataError(f"{path} has {row + rows} rows, not {part.rows}; restore or replay it")
         made = Segment(folder / f"{start}-{part.length}-{row}-{rows}.parquet", start, part.length, row, rows)
         temporary.rename(made.path)
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if path.exists():
+            raise UnreadableCacheError(f"{folder} was removed while a segment was made in it") from error
         raise CorruptDataError(f"{path} is missing; restore or replay it") from None
     finally:
         temporary.unlink(missing_ok=True)
