@@ -44,6 +44,11 @@ class Setting(Generic[T]):
         """Name of the environment variable."""
         return "RUNSTREAM_" + self.name.upper()
 
+    @property
+    def described(self) -> str:
+        """Its help, and what holds where a command line does not say it."""
+        return f"{self.help} Default: {self.variable}, or {self.default}"
+
     def resolve(self, argument: Any = None, environ: Mapping[str, str] = os.environ) -> Resolved:
         """The value that holds now.  Raises `InvalidInputError` naming the setting and where the bad value stands."""
         if argument is not None:

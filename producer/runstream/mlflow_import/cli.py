@@ -16,7 +16,7 @@ from runstream.mlflow_import.model import Source
 from runstream.mlflow_import.progress import progress
 from runstream.mlflow_import.publishing import Publisher, exclusive
 from runstream_schemas.errors import EnvironmentUnavailableError, InvalidInputError
-from runstream_schemas.settings import JOURNAL_DIR, STREAM, Setting
+from runstream_schemas.settings import JOURNAL_DIR, STREAM
 from runstream_schemas.streams import KafkaStream
 from runstream_schemas.values import RowEncoder
 
@@ -80,8 +80,8 @@ def _usage(action: argparse.Action) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("runstream import-mlflow", description=_HELP, allow_abbrev=False)
     parser.add_argument("source", metavar="SOURCE", help=_SOURCE)
-    parser.add_argument("--stream", metavar="STREAM", help=_help(STREAM))
-    parser.add_argument("--journal-dir", metavar="DIR", help=_help(JOURNAL_DIR))
+    parser.add_argument("--stream", metavar="STREAM", help=STREAM.described)
+    parser.add_argument("--journal-dir", metavar="DIR", help=JOURNAL_DIR.described)
     parser.add_argument(
         "--experiment",
         metavar="NAME",
@@ -104,10 +104,6 @@ def _parser() -> argparse.ArgumentParser:
         help=f"How many runs are fetched at once. Default: {_WORKERS}",
     )
     return parser
-
-
-def _help(setting: Setting[str]) -> str:
-    return f"{setting.help} Default: {setting.variable}, or {setting.default}"
 
 
 def _positive(text: str) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from runstream_schemas.errors import EnvironmentUnavailableError, InvalidInputError
-from runstream_schemas.settings import JOURNAL_DIR, STREAM, Setting
+from runstream_schemas.settings import JOURNAL_DIR, STREAM
 from runstream_schemas.streams import KafkaStream
 
 __all__ = ["Command", "main"]
@@ -65,8 +65,8 @@ main: Final = Command()
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("runstream ship", description=_HELP, allow_abbrev=False)
-    parser.add_argument("--stream", metavar="STREAM", help=_help(STREAM))
-    parser.add_argument("--journal-dir", metavar="DIR", help=_help(JOURNAL_DIR))
+    parser.add_argument("--stream", metavar="STREAM", help=STREAM.described)
+    parser.add_argument("--journal-dir", metavar="DIR", help=JOURNAL_DIR.described)
     parser.add_argument("--once", action="store_true", help="Ship what is there now, then end.")
     parser.add_argument(
         "--timeout",
@@ -76,10 +76,6 @@ def _parser() -> argparse.ArgumentParser:
         help=f"With --once: how long to try without any success. Default: {_PATIENCE:.0f}",
     )
     return parser
-
-
-def _help(setting: Setting[str]) -> str:
-    return f"{setting.help} Default: {setting.variable}, or {setting.default}"
 
 
 def _seconds(text: str) -> float:
