@@ -2,27 +2,26 @@
 
 import argparse
 import contextlib
-import os
 import sys
-from collections.abc import Sequence
 from typing import Any, Final
 
 from runstream import config
 from runstream.artifacts import Staging
 from runstream.claims import Claims
+from runstream.command import Command, fail
 from runstream.mlflow_import.files import Files
 from runstream.mlflow_import.importer import Importer, Outcome
 from runstream.mlflow_import.model import Source
 from runstream.mlflow_import.progress import progress
 from runstream.mlflow_import.publishing import Publisher, exclusive
-from runstream_schemas.errors import EnvironmentUnavailableError, InvalidInputError
+from runstream_schemas.errors import EnvironmentUnavailableError
 from runstream_schemas.settings import JOURNAL_DIR, STREAM
 from runstream_schemas.streams import KafkaStream
 from runstream_schemas.values import RowEncoder
 
-__all__ = ["Command", "main"]
+__all__ = ["main"]
 
-_INCOMPLETE, _USAGE, _UNAVAILABLE, _INTERRUPTED = 1, 2, 3, 130
+_INCOMPLETE, _INTERRUPTED = 1, 130
 _WORKERS: Final = 8
 _SUMMARY: Final = "Bring the experiments and runs of an MLflow tracking store to the stream."
 _HELP: Final = """\
@@ -35,46 +34,6 @@ _CHECK: Final = (
     "Look for new points and files of runs, too, that have ended and look as before, and fetch files whose size is as "
     "before."
 )
-
-
-class Command:
-    """What the entry point ``import-mlflow`` of the group ``runstream.commands`` names."""
-
-    summaries: Final = {"import-mlflow": _SUMMARY}
-
-    def __call__(self, arguments: Sequence[str]) -> int:
-        """Run a command line, the command's name first; returns the exit code."""
-        try:
-            given = _parser().parse_args(arguments[1:])
-            return _tell(_import(given))
-        except SystemExit as end:  # argparse has said why
-            return end.code if isinstance(end.code, int) else _USAGE
-        except KeyboardInterrupt:
-            return _fail(_INTERRUPTED, "interrupted; what was brought stays, and another import goes on behind it")
-        except InvalidInputError as error:
-            return _fail(_USAGE, str(error))
-        except ModuleNotFoundError as error:
-            return _fail(_UNAVAILABLE, f"the import needs {error.name}; run: pip install 'runstream[mlflow]'")
-        except (EnvironmentUnavailableError, OSError) as error:
-            return _fail(_UNAVAILABLE, str(error))
-
-    @property
-    def reference(self) -> str:
-        """Its section of the page about the commands."""
-        actions = [action for action in _parser()._actions if action.dest != "help"]  # noqa: SLF001 - as typer's are read
-        lines = [f"- `{_usage(action)}`: {action.help}\n" for action in actions]
-        usage = " ".join(f"[{_usage(one)}]" if one.option_strings else _usage(one) for one in actions)
-        head = f"## runstream import-mlflow\n\n    runstream import-mlflow {usage}\n\n"
-        return f"{head}{' '.join(_HELP.split())}\n\n{''.join(lines)}"
-
-
-main: Final = Command()
-
-
-def _usage(action: argparse.Action) -> str:
-    if not action.option_strings:
-        return str(action.metavar)
-    return f"{action.option_strings[0]} {action.metavar or ''}".strip()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -188,7 +147,11 @@ def _tell(outcome: Outcome) -> int:
     return _INCOMPLETE if outcome.problems else 0
 
 
-def _fail(code: int, message: str) -> int:
-    with contextlib.suppress(OSError):
-        os.write(2, f"runstream: {message}\n".encode())
-    return code
+def _run(given: Any) -> int:
+    try:
+        return _tell(_import(given))
+    except KeyboardInterrupt:
+        return fail(_INTERRUPTED, "interrupted; what was brought stays, and another import goes on behind it")
+
+
+main: Final = Command(_parser(), _run, summary=_SUMMARY, purpose="the import", extra="mlflow")

@@ -5,20 +5,18 @@ import asyncio
 import contextlib
 import logging
 import math
-import os
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from runstream_schemas.errors import EnvironmentUnavailableError, InvalidInputError
+from runstream.command import Command
+from runstream_schemas.errors import EnvironmentUnavailableError
 from runstream_schemas.settings import JOURNAL_DIR, STREAM
 from runstream_schemas.streams import KafkaStream
 
-__all__ = ["Command", "main"]
+__all__ = ["main"]
 
-_USAGE, _UNAVAILABLE = 2, 3
 _PATIENCE: Final = 30.0
 _LOOK: Final = 0.25
 """Seconds between looks whether another shipper has ended."""
@@ -28,39 +26,6 @@ Ship what programs have journaled to Kafka, until SIGTERM or SIGINT; what is on 
 start a shipper themselves unless RUNSTREAM_SHIPPER is external. While another one ships, this one waits, and takes
 over when it ends.
 """
-
-
-class Command:
-    """What the entry point ``ship`` of the group ``runstream.commands`` names."""
-
-    summaries: Final = {"ship": _SUMMARY}
-
-    def __call__(self, arguments: Sequence[str]) -> int:
-        """Run a command line, the command's name first; returns the exit code."""
-        try:
-            given = _parser().parse_args(arguments[1:])
-            asyncio.run(_ship(given))
-        except SystemExit as end:  # argparse has said why
-            return end.code if isinstance(end.code, int) else _USAGE
-        except InvalidInputError as error:
-            return _fail(_USAGE, str(error))
-        except ModuleNotFoundError as error:
-            return _fail(_UNAVAILABLE, f"shipping needs {error.name}; run: pip install 'runstream[kafka]'")
-        except (EnvironmentUnavailableError, OSError) as error:
-            return _fail(_UNAVAILABLE, str(error))
-        return 0
-
-    @property
-    def reference(self) -> str:
-        """Its section of the page about the commands."""
-        options = [action for action in _parser()._actions if action.dest != "help"]  # noqa: SLF001 - as typer's are read
-        usages = [f"{action.option_strings[0]} {action.metavar or ''}".strip() for action in options]
-        lines = [f"- `{usage}`: {action.help}\n" for usage, action in zip(usages, options, strict=True)]
-        usage = " ".join(f"[{usage}]" for usage in usages)
-        return f"## runstream ship\n\n    runstream ship {usage}\n\n{' '.join(_HELP.split())}\n\n{''.join(lines)}"
-
-
-main: Final = Command()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -114,7 +79,9 @@ async def _leading(stream: KafkaStream, directory: Path, patience: float) -> con
         await asyncio.sleep(_LOOK)
 
 
-def _fail(code: int, message: str) -> int:
-    with contextlib.suppress(OSError):
-        os.write(2, f"runstream: {message}\n".encode())
-    return code
+def _run(given: Any) -> int:
+    asyncio.run(_ship(given))
+    return 0
+
+
+main: Final = Command(_parser(), _run, summary=_SUMMARY, purpose="shipping", extra="kafka")
