@@ -110,12 +110,13 @@ async def test_buckets_are_cut_to_the_steps_that_are_asked_for(reader: SqliteRea
         await query.metric_buckets(reader, [RUN], "loss", 0)
 
 
-async def test_a_bucket_of_nothing_but_nan_has_no_least_value(tmp_path: Path) -> None:
+@pytest.mark.parametrize("points", [1, 2, 200])
+async def test_a_bucket_of_nothing_but_nan_has_no_least_value(tmp_path: Path, points: int) -> None:
     """None, which no chart takes for a number."""
     async with opened(tmp_path) as store, reading(tmp_path) as reader:
-        await ingest(store, [batch(P, [ev.MetricLogged(RUN, "m", math.nan, 1, 1)])])
+        await ingest(store, [batch(P, [ev.MetricLogged(RUN, "m", math.nan, 1, 1)] * points)])
         (bucket,) = (await query.metric_buckets(reader, [RUN], "m"))[RUN]
-    assert (bucket.count, bucket.nans, bucket.min, bucket.max) == (1, 1, None, None)
+    assert (bucket.count, bucket.nans, bucket.min, bucket.max) == (points, points, None, None)
 
 
 async def test_a_metric_with_very_many_points_is_not_scanned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

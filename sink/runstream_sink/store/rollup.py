@@ -116,9 +116,9 @@ def _summary(rows: Sequence[tuple[Any, ...]], skip: int) -> Summary:
     nans = 0
     try:
         low, high = min(values), max(values)
-    except TypeError:  # NaN, which is None here, among numbers
+    except TypeError:  # there is NaN, which is None here
         numbers = [value for value in values if value is not None]
-        low, high, nans = min(numbers), max(numbers), len(values) - len(numbers)
+        low, high, nans = min(numbers, default=None), max(numbers, default=None), len(values) - len(numbers)
     if low is None:
         nans = len(values)
     return len(values), nans, low, high, *_end(rows, skip, 0, 1), *_end(rows, skip, -1, -2)
