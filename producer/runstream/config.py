@@ -28,7 +28,7 @@ SYNC_INTERVAL = Setting(
     "How often the journal is synced to the disk; what is younger may be lost in a power cut.",
     unit="seconds",
 )
-SEGMENT_SIZE = Setting("segment_size", 16 << 20, "Largest size of a journal segment.", unit="bytes")
+SEGMENT_SIZE = Setting("segment_size", 64 << 20, "Largest size of a journal segment.", unit="bytes")
 CLAIM_SIZE = Setting(
     "claim_size", 1 << 20, "A cell of a row that is larger becomes an artifact, to which the row refers.", unit="bytes"
 )

@@ -5,18 +5,12 @@ import errno
 import fcntl
 import mmap
 import os
-import time
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 __all__ = ["Buffer", "Filesystem"]
 
 _MADV_POPULATE_WRITE: Final = 23
-_PIECE: Final = 32 << 10
-"""Such pages the kernel keeps at hand for each CPU.  Larger ones save little more, and where it takes them from memory
-that nobody used before, as it often does, a virtual machine's host has to find that first."""
-_PATIENCE: Final = 0.02
-"""Seconds: four switch intervals of the interpreter."""
 
 
 class Buffer(Protocol):
@@ -32,6 +26,9 @@ class Buffer(Protocol):
 
 class Filesystem:
     """Real files.  Every method may raise OSError."""
+
+    _ctypes: Any = None
+    _madvise: Any = None
 
     def make_directory(self, path: Path) -> None:
         """Make a directory and its parents."""
@@ -67,31 +64,53 @@ class Filesystem:
             raise
 
     def fill(self, descriptor: int, size: int) -> None:
-        """Store zeros into the first ``size`` bytes of a file, as far as time allows, so that they are in memory.
+        """Store zeros into the first ``size`` bytes of a fresh file, so that they are in memory, in large pages.
 
-        The kernel makes a large page of each piece, where it can (ext4 since Linux 6.16, XFS since 5.18), for a
-        fraction of what small ones cost.  It ends early where the interpreter lock, which is taken again behind each
-        piece, is hard to get.
+        One call into the kernel does it all (Linux 6.5 and later; before, nothing is done): behind each, the
+        interpreter lock must be waited for.  Its pages have at most 64 KiB, and 4 where the file system has no larger
+        ones (ext4 has since Linux 6.16, XFS since 5.18).  Still larger ones come from memory that nobody has used,
+        which the host of a virtual machine often has to find first.
         """
-        zeros = bytes(_PIECE)
-        deadline = time.monotonic() + _PATIENCE
-        for start in range(0, size, _PIECE):
-            os.pwrite(descriptor, zeros[: size - start], start)
-            if time.monotonic() > deadline:
-                break
+        with contextlib.suppress(OSError):
+            zeros = os.open("/dev/zero", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                while size > 0 and (sent := os.sendfile(descriptor, zeros, None, size)):
+                    size -= sent
+            finally:
+                os.close(zeros)
 
-    def populate(self, buffer: Buffer) -> bool:
-        """Have all pages of a mapping ready to be stored into; False where the kernel cannot (Linux before 5.14).
+    def load_advice(self) -> None:
+        """Make `populate` and `detach` work, which do nothing before.
 
-        Other threads run meanwhile, as they do not in `mmap.madvise`.
+        Only where no lock is held: an import may wait for another thread, and that for the lock.
         """
-        if not isinstance(buffer, mmap.mmap):
+        if self._madvise is None:
+            import ctypes  # here: it takes milliseconds, which the background thread has
+
+            self._ctypes, self._madvise = ctypes, ctypes.CDLL(None).madvise
+
+    def populate(self, buffer: Buffer, start: int = 0) -> bool:
+        """Have the pages of a mapping from offset ``start`` on ready to be stored into; what they hold stays.
+
+        False where the kernel cannot (Linux before 5.14).
+        """
+        return self._advise(buffer, start & -mmap.PAGESIZE, _MADV_POPULATE_WRITE)
+
+    def detach(self, buffer: Buffer) -> bool:
+        """Take all pages out of a shared mapping; they stay in the file, and the next access to each maps it again.
+
+        When the kernel writes a page out that is mapped and was stored into, it interrupts all CPUs on which the
+        process runs, page by page.  This does so once for all of them.
+        """
+        return self._advise(buffer, 0, mmap.MADV_DONTNEED)
+
+    def _advise(self, buffer: Buffer, start: int, advice: int) -> bool:
+        """``madvise``; unlike `mmap.madvise` it lets other threads run meanwhile."""
+        if self._madvise is None or not isinstance(buffer, mmap.mmap):
             return False
-        import ctypes  # here: it takes milliseconds, which the background thread has
-
-        address = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
-        advise = ctypes.CDLL(None).madvise
-        return bool(advise(ctypes.c_void_p(address), ctypes.c_size_t(len(buffer)), _MADV_POPULATE_WRITE) == 0)
+        address = self._ctypes.addressof(self._ctypes.c_char.from_buffer(buffer)) + start
+        size = self._ctypes.c_size_t(len(buffer) - start)
+        return bool(self._madvise(self._ctypes.c_void_p(address), size, advice) == 0)
 
     def sync(self, descriptor: int) -> None:
         """Wait until a file's data are on the disk."""

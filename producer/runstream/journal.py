@@ -15,6 +15,7 @@ What is promised (the format itself is specified in `runstream_schemas.segment`)
 import contextlib
 import time
 from collections.abc import Callable
+from math import inf
 from struct import Struct
 from threading import RLock
 from typing import Final
@@ -22,7 +23,7 @@ from zlib import crc32
 
 from runstream.filesystem import Filesystem
 from runstream.journal_directory import JournalDirectory, Segment
-from runstream.pages import is_much, warm
+from runstream.pages import fitting_size, is_much, sync_in_use
 from runstream_schemas.segment import (
     DROP_REASONS,
     HEADER_SIZE,
@@ -79,7 +80,6 @@ class Journal:
         self._syncing = RLock()
         self._busy = False
         self._next_seq = 0
-        self._next_index = 0
         self._refused, self._refused_at = "", 0
         self._spare: Segment | None = None
         self._sizes: dict[int, int] = {}
@@ -181,17 +181,23 @@ class Journal:
             if self._spare is not None or self._closed:
                 self._refused = ""
                 return False
-            index, capacity = self._take_index(), min(self._capacity * _GROWTH, self._largest)
-        segment, refusal = self._create(index, capacity)
-        if segment is not None and segment.filled:
-            warm(self._filesystem, segment.buffer)
+            fitting = max(fitting_size(*self._current.pace), self._capacity // 2)
+            capacity = min(self._capacity * _GROWTH, fitting, self._largest)
+        if is_much(*self._current.pace):
+            self._filesystem.load_advice()
+        segment, refusal = self._create(capacity)
         with self._lock:
             self._refused = refusal
-            if segment is not None and (self._closed or index < self._current.index):
+            if segment is not None and (self._closed or segment.index < self._current.index):
                 self._discard(segment)  # a log call could not wait and made a later one itself
                 return True
             self._spare = segment
         return segment is not None
+
+    def lasts(self) -> float:
+        """Seconds for which the next segment will do, at the pace of the last one."""
+        size, nanoseconds = self._current.pace
+        return self._largest * nanoseconds / 1e9 / size if size else inf
 
     def sync(self) -> None:
         """Put what was appended so far on the disk, and let go of the segments that are full.  Raises OSError."""
@@ -208,7 +214,7 @@ class Journal:
                 return
             self._sync_entries()
             if current.index >= self._oldest.index:  # else somebody has synced it meanwhile
-                self._filesystem.sync(current.descriptor)
+                sync_in_use(self._filesystem, current, self._position)
             self._synced_seq = max(seq, self._synced_seq)
 
     def _sync_entries(self) -> None:
@@ -225,10 +231,11 @@ class Journal:
         oldest = self._oldest
         if not oldest.sealed:  # an exception came between leaving it and sealing it
             oldest.seal()
+        oldest.buffer.close()  # before the sync, which would take its pages out of the mapping one by one
         self._filesystem.sync(oldest.descriptor)
         if self._oldest is oldest:
             self._oldest = following
-            self._unmap(oldest)
+            self._filesystem.close(oldest.descriptor)
 
     def close(self) -> None:
         """Seal the journal: nothing follows, and the room that was not used is given back.  Raises OSError.
@@ -269,7 +276,7 @@ class Journal:
             self.nested.abandon()
 
     def _begin(self) -> Segment:
-        first = self.directory.create_segment(self._take_index(), min(_FIRST_SEGMENT, self._largest))
+        first = self.directory.create_segment(min(_FIRST_SEGMENT, self._largest))
         self._sizes[first.index] = first.capacity
         try:
             self.directory.publish()
@@ -335,7 +342,7 @@ class Journal:
         if self._refused and (self.kept or now - self._refused_at < _RETRY):
             return None
         self.stalls += 1
-        segment, self._refused = self._create(self._take_index(), self._size_on_the_spot(needed))
+        segment, self._refused = self._create(self._size_on_the_spot(needed))
         self._refused_at = now
         unfit = self._spare
         if segment is not None and unfit is not None:
@@ -346,15 +353,15 @@ class Journal:
     def _size_on_the_spot(self, needed: int) -> int:
         return max(needed, min(self._current.capacity * _GROWTH, _ON_THE_SPOT, self._largest))
 
-    def _create(self, index: int, capacity: int) -> tuple[Segment | None, str]:
+    def _create(self, capacity: int) -> tuple[Segment | None, str]:
         """A new segment, or the reason why there is none."""
         try:
             if not self._has_room(capacity):
                 return None, "quota"
-            segment = self.directory.create_segment(index, capacity, filled=is_much(*self._current.pace))
+            segment = self.directory.create_segment(capacity, filled=is_much(*self._current.pace))
         except OSError:
             return None, "disk"
-        self._sizes[index] = capacity
+        self._sizes[segment.index] = capacity
         self._new_entries = True
         return segment, ""
 
@@ -367,11 +374,6 @@ class Journal:
             if index < applied:
                 self._sizes.pop(index, None)
         return sum(self._sizes.copy().values()) + capacity <= self._quota
-
-    def _take_index(self) -> int:
-        index = self._next_index
-        self._next_index = index + 1
-        return index
 
     def _enter(self, segment: Segment) -> None:
         """Go on in a segment.  There is no call in here, so that no signal can part what belongs together."""

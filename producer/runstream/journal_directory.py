@@ -3,6 +3,7 @@
 import contextlib
 import os
 import time
+from itertools import count
 from pathlib import Path
 from struct import Struct
 from typing import Final
@@ -29,11 +30,11 @@ class Segment:
     """One segment file, mapped."""
 
     __slots__ = (
-        *("buffer", "capacity", "descriptor", "drops", "end", "entered", "filled", "following", "index", "pace"),
-        "sealed",
+        *("buffer", "capacity", "descriptor", "drops", "end", "entered", "following", "index", "pace"),
+        *("populated", "sealed"),
     )
 
-    def __init__(self, index: int, capacity: int, descriptor: int, buffer: Buffer, *, filled: bool) -> None:
+    def __init__(self, index: int, capacity: int, descriptor: int, buffer: Buffer, *, populated: bool) -> None:
         self.index = index
         self.capacity = capacity
         self.descriptor = descriptor
@@ -43,8 +44,8 @@ class Segment:
         """Offset behind the last record, once the writer has left."""
         self.following: Segment | None = None
         self.sealed = False
-        self.filled = filled
-        """Whether its pages were brought into memory."""
+        self.populated = populated
+        """Whether the kernel was asked to map all its pages, and could."""
         self.entered = time.time_ns()
         """When the writer came, nanoseconds since the epoch."""
         self.pace = 0, 1
@@ -76,6 +77,7 @@ class JournalDirectory:
         self._journals = journals
         self._consumers = consumers
         self._filesystem = filesystem
+        self._names, self._indices = count(), count()
         self._path = journals / f"{self.name}.new"
         around = [journals, *journals.parents]
         self._around = around[: 1 + max(2, sum(not place.exists() for place in around))]
@@ -93,19 +95,21 @@ class JournalDirectory:
         self._filesystem.rename(self._path, target)
         self._path = target
 
-    def create_segment(self, index: int, capacity: int, *, filled: bool = False) -> Segment:
+    def create_segment(self, capacity: int, *, filled: bool = False) -> Segment:
         """Make a segment file; readers see it whole or not at all.  Raises OSError.
 
-        One that is ``filled`` has its pages in memory.
+        One that is ``filled`` has its pages in memory, and mapped.  It takes its index last: others, which can do
+        without, may be made meanwhile, and are to be read before it.
         """
-        final = self._path / segment_name(index)
-        made = final.with_suffix(".new")
+        made = self._path / f"{next(self._names)}.new"
         descriptor, buffer = self._filesystem.allocate(made, capacity)
         try:
             if filled:
                 self._filesystem.fill(descriptor, capacity)
+            populated = filled and self._filesystem.populate(buffer)
+            index = next(self._indices)
             buffer[0:HEADER_SIZE] = pack_header(self.producer_id, index, capacity, time.time_ns())
-            self._filesystem.rename(made, final)
+            self._filesystem.rename(made, self._path / segment_name(index))
         except BaseException:
             buffer.close()
             with contextlib.suppress(OSError):
@@ -113,7 +117,7 @@ class JournalDirectory:
             with contextlib.suppress(OSError):
                 self._filesystem.remove(made)
             raise
-        return Segment(index, capacity, descriptor, buffer, filled=filled)
+        return Segment(index, capacity, descriptor, buffer, populated=populated)
 
     def remove_segment(self, index: int) -> None:
         """Remove a segment that was prepared in vain."""

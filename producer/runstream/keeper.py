@@ -111,10 +111,15 @@ class Keeper:
             self._look()
             if asked or due:
                 last_sync = time.monotonic()
-            longest = _MOST_PAUSE if count != last_count or due else _IDLE_PAUSE
+            longest = self._longest_pause() if count != last_count or due else _IDLE_PAUSE
             pause = _LEAST_PAUSE if prepared else min(pause * 2, longest, max(self._sync_interval, _LEAST_PAUSE))
             last_count = count
             asked = self._pause(pause)
+
+    def _longest_pause(self) -> float:
+        """Seconds between two looks; each journal is looked at several times while its next segment lasts."""
+        lasts = min((journal.lasts() for journal in self._journals()), default=_MOST_PAUSE)
+        return max(_LEAST_PAUSE, min(_MOST_PAUSE, lasts / 4))
 
     def _pause(self, seconds: float) -> bool:
         """Wait until somebody asks for a sync, which is the answer, or the time is over."""

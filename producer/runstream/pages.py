@@ -1,25 +1,28 @@
-"""Pages of a new segment, brought into memory before log calls store into them.
+"""Pages of the segments that log calls store into, so that these neither fault nor are interrupted.
 
 A store into a page of a mapping that is not in memory faults: 2 µs of the calling thread for each 4 KiB, during which
-no other thread of the interpreter runs.  So the background thread fills a segment first, by ``pwrite``, for which the
-kernel makes large pages, where the file system has them, and then has all of them mapped.  Both give the interpreter
-lock away.  Where the kernel cannot map them so, the thread stores into each page.
+no other thread of the interpreter runs.  So the background thread fills a segment with zeros first, in large pages
+where the file system has them, and has all of them mapped.  Both give the interpreter lock away.
 
-After a sync the first store into each page, large or small, faults again, and the next sync writes the whole of it.
-Where next to nothing is logged, log calls are left to fault.
+A sync costs more where pages are mapped that were stored into: the kernel interrupts all CPUs on which the process runs
+for each of them, 2 µs and more in a virtual machine, and the next store into it faults.  So a segment is taken out of
+the mapping before it is synced, all at once, and what is left of it is mapped again afterwards.  That marks those pages
+as changed, and the next sync writes their zeros: a segment is as large as lasts for a part of the sync interval only.
+
+Where next to nothing is logged, all this is left out.
 """
 
-import time
 from typing import Final
 
-from runstream.filesystem import Buffer, Filesystem
+from runstream.filesystem import Filesystem
+from runstream.journal_directory import Segment
 
-__all__ = ["is_much", "warm"]
+__all__ = ["fitting_size", "is_much", "sync_in_use"]
 
 _MUCH: Final = 256 << 10
 """Bytes a second."""
-_PAGE: Final = 4096
-_PAGES_A_TURN: Final = 64
+_LEAST: Final = 4 << 20
+_PARTS_OF_A_SECOND: Final = 4
 
 
 def is_much(size: int, nanoseconds: int) -> bool:
@@ -27,15 +30,14 @@ def is_much(size: int, nanoseconds: int) -> bool:
     return size * 1_000_000_000 >= _MUCH * max(nanoseconds, 1)
 
 
-def warm(filesystem: Filesystem, buffer: Buffer) -> None:
-    """Make a segment that was filled, and that nobody writes to yet, ready to be stored into without a fault."""
-    if not filesystem.populate(buffer):
-        _touch(buffer)
+def fitting_size(size: int, nanoseconds: int) -> int:
+    """How large a segment should be where so much is logged: as lasts a quarter of a second, and at least 4 MiB."""
+    return max(_LEAST, size * 1_000_000_000 // (max(nanoseconds, 1) * _PARTS_OF_A_SECOND))
 
 
-def _touch(buffer: Buffer) -> None:
-    """Store into each page behind the first."""
-    for start in range(_PAGE, len(buffer), _PAGE * _PAGES_A_TURN):
-        for offset in range(start, min(start + _PAGE * _PAGES_A_TURN, len(buffer)), _PAGE):
-            buffer[offset : offset + 1] = b"\0"
-        time.sleep(0)
+def sync_in_use(filesystem: Filesystem, segment: Segment, position: int) -> None:
+    """Sync a segment that log calls store into meanwhile, from ``position`` on.  Raises OSError."""
+    detached = segment.populated and filesystem.detach(segment.buffer)
+    filesystem.sync(segment.descriptor)
+    if detached:
+        filesystem.populate(segment.buffer, position)

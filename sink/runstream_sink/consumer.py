@@ -43,6 +43,9 @@ __all__ = ["Consumer", "Progress"]
 
 _DELIVERY: Final = 4 << 20
 """Bytes of events in one transaction."""
+_BETWEEN_COMMITS: Final = 0.02
+"""Seconds that events may gather, unless there is a backlog or somebody waits.  A commit of few costs as much as one of
+many, and its sync of the journal disturbs the program that logs (see `runstream.pages`)."""
 _SHORTEST_PAUSE: Final = 0.002
 _LONGEST_PAUSE: Final = 0.05
 _LONGEST_RETRY: Final = 30.0
@@ -117,6 +120,8 @@ class Consumer:
             self._report_recovery()
             if moved:
                 pause = _SHORTEST_PAUSE
+                if not (once or self._ahead or self._source.backlog()):
+                    await self.applied.pause(_BETWEEN_COMMITS)
             elif once:
                 return
             else:

@@ -39,7 +39,7 @@ class FaultyBuffer:
     """A mapping of which one store raises, when a share of its bytes is there; up to 8 bytes are stored at once."""
 
     def __init__(self, buffer: Buffer, filesystem: "FaultyFilesystem") -> None:
-        self._buffer = buffer
+        self.mapping = self._buffer = buffer
         self._filesystem = filesystem
 
     def __len__(self) -> int:
@@ -126,6 +126,14 @@ class FaultyFilesystem(Filesystem):
         descriptor, buffer = super().allocate(path, size)
         self._open.add(descriptor)
         return descriptor, FaultyBuffer(buffer, self)
+
+    def populate(self, buffer: Buffer, start: int = 0) -> bool:
+        """Map pages."""
+        return super().populate(getattr(buffer, "mapping", buffer), start)
+
+    def detach(self, buffer: Buffer) -> bool:
+        """Unmap pages."""
+        return super().detach(getattr(buffer, "mapping", buffer))
 
     def lock(self, path: Path) -> int:
         """Lock a file."""

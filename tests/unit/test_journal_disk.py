@@ -169,24 +169,40 @@ def test_a_sync_does_not_count_the_event_that_it_interrupts(journal: Journal, tm
     assert not journal.interrupted
 
 
-def test_a_segment_that_was_prepared_too_late_is_thrown_away(tmp_path: Path) -> None:
-    """A log call has made a later one itself meanwhile: indices rise."""
+@pytest.mark.parametrize(("late", "kept", "indices"), [("allocate", True, [0, 1, 2]), ("rename", False, [0, 2, 3])])
+def test_a_segment_that_was_prepared_too_late_is_thrown_away(
+    tmp_path: Path, late: str, kept: bool, indices: list[int]
+) -> None:
+    """Where a log call has made a later one itself meanwhile, and not one that is to be read before: indices rise."""
 
     class Slow(Filesystem):
-        """Lets a log call come in between."""
+        """Lets a log call come in between, once."""
+
+        armed = False
 
         def allocate(self, path: Path, size: int) -> tuple[int, Buffer]:
             made = super().allocate(path, size)
-            if path.name == "0000000001.new":
-                assert journal.append(bytes(70_000)) is None
+            self.come("allocate")
             return made
 
-    journal = make_journal(tmp_path, Slow())
+        def rename(self, source: Path, target: Path) -> None:
+            super().rename(source, target)
+            self.come("rename")
+
+        def come(self, where: str) -> None:
+            if self.armed and where == late:
+                self.armed = False
+                assert journal.append(bytes(70_000)) is None
+
+    disk = Slow()
+    journal = make_journal(tmp_path, disk)
+    disk.armed = True
     journal.prepare()
-    assert journal._spare is None
+    assert not disk.armed
+    assert (journal._spare is not None) is kept
     journal.append(b"next")
     path = journal_path(tmp_path, journal)
-    assert {name.name for name in path.iterdir()} == {"lock", "0000000000.seg", "0000000002.seg", "0000000003.seg"}
+    assert {name.name for name in path.iterdir()} == {"lock", *(f"{index:010d}.seg" for index in indices)}
     journal.close()
     reader = JournalReader(path)
     assert [len(body) for body in bodies(read_all(reader)[0])] == [70_000, 4]
