@@ -7,7 +7,7 @@ import stat
 import struct
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from hypothesis import given
@@ -19,7 +19,14 @@ from runstream_sink.location import StoreLocation
 from runstream_sink.store import migrate, statements
 from runstream_sink.store.lock import StoreLock
 from runstream_sink.store.lru import LruCache
-from runstream_sink.store.points import bits_of, latest_point, metric_rows, value_of
+from runstream_sink.store.points import (
+    Points,
+    bits_of,
+    insert_points,
+    latest_point,
+    points_by_metric,
+    value_of,
+)
 from runstream_sink.store.statements import ROWS_AT_ONCE, SQL, execute_all, parse_statements
 
 
@@ -142,17 +149,54 @@ def test_every_file_of_statements_is_read() -> None:
 def test_every_double_comes_back_bit_for_bit(bits: int) -> None:
     """Payloads of NaN and the sign of zero included."""
     (value,) = struct.unpack(">d", struct.pack(">Q", bits))
-    ((*_, stored, extra),) = metric_rows({("r", "k"): [_point(value=value)]}, {"r": 1}, {"k": 1}, {b"p" * 16: 1})
+    ((*_, stored, extra),) = Points([_point(value=value)]).value_rows()
     assert stored is None or not math.isnan(stored)
     assert stored is None or stored != 0 or math.copysign(1, stored) > 0 or extra is not None
     assert bits_of(value_of(stored, extra)) == bits_of(value)
 
 
-def test_rows_stand_in_the_order_of_the_primary_key() -> None:
+def test_points_stand_in_the_order_of_the_primary_key() -> None:
     """Inserting in order is what a B-tree likes."""
     points = [_point(step=step, value=math.nan, idx=idx) for step, idx in [(2, 0), (1, 1), (1, 0)]]
-    rows = metric_rows({("r", "k"): points}, {"r": 1}, {"k": 1}, {b"p" * 16: 1})
-    assert [(row[2], row[6]) for row in rows] == [(1, 0), (1, 1), (2, 0)]
+    metrics = points_by_metric({("b", "k"): points, ("a", "k"): points}, {"a": 1, "b": 2}, {"k": 1})
+    assert list(metrics) == [(1, 1), (2, 1)]
+    assert [point[0] for point in metrics[1, 1].points] == [1, 1, 2]
+
+
+ODD: Final[dict[str, dict[str, Any]]] = {
+    "nothing": {},
+    "another producer": {"producer": b"q" * 16},
+    "another idx": {"idx": 7},
+    "NaN": {"value": math.nan},
+    "-0.0": {"value": -0.0},
+    "0.0": {"value": 0.0},
+    "infinity": {"value": math.inf},
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("count", [1, ROWS_AT_ONCE - 1, ROWS_AT_ONCE, 2 * ROWS_AT_ONCE + 3])
+def test_points_are_inserted_as_they_are_whatever_they_share(tmp_path: Path, count: int, odd: str) -> None:
+    """Many that are alike go in together; one that is not changes nothing, nor does inserting them again."""
+    points = [_point(step=step, timestamp=9, value=step + 0.5, seq=step) for step in range(count)]
+    step, timestamp, value, producer_id, seq, idx = points[-1]
+    other = ODD[odd]
+    points[-1] = (
+        *(step, timestamp, other.get("value", value)),
+        *(other.get("producer", producer_id), seq, other.get("idx", idx)),
+    )
+    producers = {b"p" * 16: 3, b"q" * 16: 4}
+    migrate.create(tmp_path / "store.db")
+    with closing(sqlite3.connect(tmp_path / "store.db")) as connection:
+        for _ in range(2):
+            insert_points(connection, {(1, 2): Points(points)}, producers)
+        found = connection.execute(
+            "SELECT run, key, step, timestamp, value, bits, producer, seq, idx FROM metrics ORDER BY step"
+        ).fetchall()
+    assert [(*row[:4], bits_of(value_of(*row[4:6])), *row[6:]) for row in found] == [
+        (1, 2, step, timestamp, bits_of(value), producers[producer_id], seq, idx)
+        for step, timestamp, value, producer_id, seq, idx in points
+    ]
 
 
 @pytest.mark.parametrize(
@@ -173,8 +217,9 @@ def test_the_latest_point_is_the_greatest_by_step_timestamp_value_and_identity(
 ) -> None:
     """Whichever comes first."""
     a, b = _point(**less), _point(**greater)
-    assert latest_point([a, b]) is b
-    assert latest_point([b, a]) is b
+    assert latest_point(sorted([a, b])) is b
+    assert latest_point(sorted([b, a])) is b
+    assert latest_point([_point(step=-1), *sorted([b, a])]) is b
 
 
 @pytest.mark.parametrize("count", [0, 1, ROWS_AT_ONCE - 1, ROWS_AT_ONCE, ROWS_AT_ONCE + 1, 2 * ROWS_AT_ONCE + 3])

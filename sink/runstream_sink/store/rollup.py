@@ -55,17 +55,17 @@ def fit(low: int, high: int, scale: int = 0) -> int:
     return scale
 
 
-def fold(rows: Sequence[tuple[Any, ...]], scale: int, skip: int = 0) -> dict[int, Summary]:
+def fold(rows: Sequence[tuple[Any, ...]], scale: int) -> dict[int, Summary]:
     """Summaries by bucket of points of one metric, by ascending step and timestamp.
 
-    A row is ``skip`` columns that are the same in all, step, timestamp, whatever else, value, bits.
+    A row is step, timestamp, whatever else, value, bits.
     """
     found: dict[int, Summary] = {}
     start, end = 0, len(rows)
     while start < end:
-        bucket = rows[start][skip] >> scale
-        following = bisect_left(rows, (*rows[start][:skip], bucket + 1 << scale), start)
-        found[bucket] = _summary(rows[start:following], skip)
+        bucket = rows[start][0] >> scale
+        following = bisect_left(rows, (bucket + 1 << scale,), start)
+        found[bucket] = _summary(rows[start:following])
         start = following
     return found
 
@@ -111,7 +111,7 @@ def _wider(rows: Sequence[tuple[Any, ...]]) -> Summary:
     return sum(points), sum(nans), low, high, *rows[0][5:9], *rows[-1][9:]
 
 
-def _summary(rows: Sequence[tuple[Any, ...]], skip: int) -> Summary:
+def _summary(rows: Sequence[tuple[Any, ...]]) -> Summary:
     values: list[Any] = list(map(_value, rows))
     nans = 0
     try:
@@ -121,16 +121,16 @@ def _summary(rows: Sequence[tuple[Any, ...]], skip: int) -> Summary:
         low, high, nans = min(numbers, default=None), max(numbers, default=None), len(values) - len(numbers)
     if low is None:
         nans = len(values)
-    return len(values), nans, low, high, *_end(rows, skip, 0, 1), *_end(rows, skip, -1, -2)
+    return len(values), nans, low, high, *_end(rows, 0, 1), *_end(rows, -1, -2)
 
 
-def _end(rows: Sequence[tuple[Any, ...]], skip: int, end: int, neighbour: int) -> tuple[Any, ...]:
+def _end(rows: Sequence[tuple[Any, ...]], end: int, neighbour: int) -> tuple[Any, ...]:
     """The point at one end of rows that are sorted by step and timestamp alone."""
     outermost = rows[end]
-    at = outermost[skip : skip + 2]
-    if len(rows) == 1 or rows[neighbour][skip] != at[0] or rows[neighbour][skip + 1] != at[1]:
+    at = outermost[:2]
+    if len(rows) == 1 or rows[neighbour][:2] != at:
         return at + outermost[-2:]
-    equals = [at + row[-2:] for row in rows if row[skip : skip + 2] == at]
+    equals = [at + row[-2:] for row in rows if row[:2] == at]
     return min(equals, key=_rank) if end == 0 else max(equals, key=_rank)
 
 

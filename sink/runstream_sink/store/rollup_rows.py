@@ -1,12 +1,12 @@
 """Counts and rollups of metrics as rows, kept while points are written."""
 
 import sqlite3
-from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from runstream_sink.store.ids import wanted
 from runstream_sink.store.lru import LruCache
+from runstream_sink.store.points import Metric, Points
 from runstream_sink.store.rollup import Summary, coarsen, fit, fold, is_rolled, merge_into
 from runstream_sink.store.statements import SQL, execute_all
 
@@ -14,12 +14,6 @@ __all__ = ["MetricRollups", "rebuild"]
 
 _METRICS_CACHED: Final = 100_000
 _POINTS_AT_ONCE: Final = 1 << 16
-_STEP: Final = 2
-"""The column of the step in the table ``metrics``."""
-
-Metric = tuple[int, int]
-"""The integers of run and key."""
-_Rows = Sequence[tuple[Any, ...]]
 
 
 class _State(NamedTuple):
@@ -42,24 +36,23 @@ class MetricRollups:
         self._pending: dict[Metric, _State] = {}
 
     def write(
-        self, connection: sqlite3.Connection, rows: _Rows, added: Mapping[Metric, int], new_runs: Iterable[int]
+        self, connection: sqlite3.Connection, added: Mapping[Metric, Points], new_runs: Iterable[int]
     ) -> dict[Metric, int]:
-        """Fold in ``rows``, which are in the table ``metrics`` already; returns the counts of the metrics of old runs.
+        """Fold in points, which are in the table ``metrics`` already; returns the counts of the metrics of old runs.
 
-        ``rows`` are sorted as its primary key is; ``added`` says how many of them each metric has.  ``new_runs`` had
-        no points before.
+        ``new_runs`` had none before.
         """
         fresh = set(new_runs)
-        grown = [metric for metric, count in added.items() if metric[0] not in fresh or is_rolled(count)]
+        grown = [metric for metric, points in added.items() if metric[0] not in fresh or is_rolled(len(points))]
         held = self._states(connection, grown)
         gone: list[Metric] = []
         put: list[tuple[Any, ...]] = []
         for metric in grown:
             before = held[metric]
-            points = before.points + added[metric]
+            points = before.points + len(added[metric])
             state = before._replace(points=points)
             if is_rolled(points):
-                state, summaries = _roll(connection, metric, state, before, rows)
+                state, summaries = _roll(connection, metric, state, before, added[metric])
                 if is_rolled(before.points) and state.scale != before.scale:
                     gone.append(metric)
                 put += [(*metric, bucket, state.scale, *summary) for bucket, summary in summaries.items()]
@@ -101,20 +94,19 @@ def rebuild(connection: sqlite3.Connection) -> None:
 
 
 def _roll(
-    connection: sqlite3.Connection, metric: Metric, state: _State, before: _State, rows: _Rows
+    connection: sqlite3.Connection, metric: Metric, state: _State, before: _State, added: Points
 ) -> tuple[_State, dict[int, Summary]]:
     """The state afterwards, and the summaries that change: all of them where the scale does."""
     if not is_rolled(before.points):
         return _scan(connection, metric, state.points)
-    start = bisect_left(rows, metric)
-    more = rows[start : bisect_left(rows, (metric[0], metric[1] + 1), start)]
-    if not more:
+    if not added:
         return state, {}
-    low = min(state.low, more[0][_STEP] >> state.scale)
-    high = max(state.high, more[-1][_STEP] >> state.scale)
+    more = added.value_rows()
+    low = min(state.low, more[0][0] >> state.scale)
+    high = max(state.high, more[-1][0] >> state.scale)
     scale = fit(low, high, state.scale)
     bits = scale - state.scale
-    fresh = fold(more, scale, _STEP)
+    fresh = fold(more, scale)
     first, last = (state.low, state.high) if bits else (min(fresh), max(fresh))
     held = coarsen(connection.execute(SQL["find_rollup"], (*metric, first, last)).fetchall(), bits)
     merge_into(held, fresh)

@@ -6,17 +6,17 @@ does.
 
 import re
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from itertools import chain
 from typing import Any, Final
 
-__all__ = ["ROWS_AT_ONCE", "SQL", "execute_all", "parse_statements"]
+__all__ = ["ROWS_AT_ONCE", "SQL", "execute_all", "execute_sharing", "parse_statements"]
 
 ROWS_AT_ONCE: Final = 250
 """Measured: from 50 to 500 rows a statement take the same time; a thousand take more."""
-_ROW: Final = re.compile(r"(?<=VALUES )\((?:\?, )*\?\)")
+_ROW: Final = re.compile(r"(?<=VALUES )\((?:\?\d*, )*\?\)")
 _NAME: Final = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
 
@@ -51,6 +51,24 @@ def execute_all(connection: sqlite3.Connection, name: str, rows: Iterable[Any]) 
     for start in range(0, whole, ROWS_AT_ONCE):
         connection.execute(many, list(chain.from_iterable(rows[start : start + ROWS_AT_ONCE])))
     connection.executemany(SQL[name], rows[whole:] if whole else rows)
+
+
+def execute_sharing(
+    connection: sqlite3.Connection, name: str, shared: Sequence[Any], columns: Sequence[Sequence[Any]]
+) -> int:
+    """Insert rows that have some values in common, `ROWS_AT_ONCE` in a statement; how many of them, from the first.
+
+    In the statement the values in common have numbers; those of a row follow, here column by column.
+    """
+    many = _ROW.sub(lambda row: ", ".join([row[0]] * ROWS_AT_ONCE), SQL[name])
+    whole = len(columns[0]) - len(columns[0]) % ROWS_AT_ONCE
+    width = len(columns)
+    values: list[Any] = [None] * (whole * width)
+    for position, column in enumerate(columns):
+        values[position::width] = column[:whole]
+    for start in range(0, whole * width, ROWS_AT_ONCE * width):
+        connection.execute(many, (*shared, *values[start : start + ROWS_AT_ONCE * width]))
+    return whole
 
 
 @cache

@@ -1,7 +1,6 @@
 """One commit as one SQLite transaction, run as a whole in the connection's thread."""
 
 import sqlite3
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
@@ -9,7 +8,7 @@ from runstream_sink.changes import Changes, MetricPoint
 from runstream_sink.intervals import IntervalSet
 from runstream_sink.store.ids import IdCache, Resolved, wanted
 from runstream_sink.store.lru import LruCache
-from runstream_sink.store.points import latest_point, latest_row, metric_rows
+from runstream_sink.store.points import Metric, Points, insert_points, latest_point, latest_row, points_by_metric
 from runstream_sink.store.protocol import Commit, FencedError
 from runstream_sink.store.rollup_rows import MetricRollups
 from runstream_sink.store.statements import SQL, execute_all
@@ -105,17 +104,17 @@ class Writer:
         producers: Mapping[bytes, int],
     ) -> None:
         """Points, how many each metric has, its rollup and its latest point."""
-        metrics = commit.changes.metrics
-        rows = metric_rows(metrics, runs.ids, keys, producers)
-        added: Mapping[tuple[int, int], int]
-        added = {(runs.ids[run_id], keys[key]): len(points) for (run_id, key), points in metrics.items()}
+        metrics = added = points_by_metric(commit.changes.metrics, runs.ids, keys)
         if commit.retried:  # somebody may have retried the same dead letter before
-            rows = [row for row in rows if connection.execute(SQL["find_point"], row[:7]).fetchone() is None]
-            added = dict.fromkeys(added, 0) | Counter((row[0], row[1]) for row in rows)
-        execute_all(connection, "insert_metric", rows)
-        points = self._rollups.write(connection, rows, added, runs.new.values())
-        execute_all(connection, "put_latest_metric", _latest(metrics, runs.ids, keys, {**added, **points}))
-        execute_all(connection, "set_metric_points", ((*metric, count) for metric, count in points.items()))
+            added = {metric: _missing(connection, metric, held.points, producers) for metric, held in metrics.items()}
+        insert_points(connection, added, producers)
+        counts = self._rollups.write(connection, added, runs.new.values())
+        latest = (
+            (*latest_row(metric, latest_point(held.points)), counts.get(metric, len(added[metric])))
+            for metric, held in metrics.items()
+        )
+        execute_all(connection, "put_latest_metric", latest)
+        execute_all(connection, "set_metric_points", ((*metric, count) for metric, count in counts.items()))
 
     def _write_seen(
         self, connection: sqlite3.Connection, changes: Changes, producers: Mapping[bytes, int]
@@ -243,15 +242,17 @@ def _write_values(
     execute_all(connection, "put_artifact", artifacts)
 
 
-def _latest(
-    metrics: Mapping[tuple[str, str], list[MetricPoint]],
-    runs: Mapping[str, int],
-    keys: Mapping[str, int],
-    counts: Mapping[tuple[int, int], int],
-) -> Iterator[tuple[Any, ...]]:
-    for (run_id, name), points in metrics.items():
-        run, key = runs[run_id], keys[name]
-        yield *latest_row(run, key, latest_point(points)), counts[run, key]
+def _missing(
+    connection: sqlite3.Connection, metric: Metric, points: Iterable[MetricPoint], producers: Mapping[bytes, int]
+) -> Points:
+    """The points that the store does not have."""
+
+    def is_held(point: MetricPoint) -> bool:
+        step, timestamp, _, producer_id, seq, idx = point
+        identity = (*metric, step, timestamp, producers[producer_id], seq, idx)
+        return connection.execute(SQL["find_point"], identity).fetchone() is not None
+
+    return Points(point for point in points if not is_held(point))
 
 
 def _write_incidents(connection: sqlite3.Connection, commit: Commit, producers: Mapping[bytes, int], now: int) -> None:

@@ -73,6 +73,11 @@ ON CONFLICT DO UPDATE SET value = excluded.value, ord = excluded.ord WHERE exclu
 INSERT OR IGNORE INTO metrics (run, key, step, timestamp, producer, seq, idx, value, bits)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 
+-- name: insert_alike_metrics
+-- Points of one metric that have the same producer and idx, and values without bits.
+INSERT OR IGNORE INTO metrics (run, key, producer, idx, step, timestamp, seq, value)
+VALUES (?1, ?2, ?3, ?4, ?, ?, ?, ?)
+
 -- name: put_latest_metric
 -- NaN, which is NULL here unless bits says -0.0, is lower than every number.
 INSERT INTO latest_metrics (run, key, step, timestamp, value, bits, identity, points) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
