@@ -8,7 +8,8 @@ seconds, so little that the server is busy all the time: its throughput is what 
 * MLflow's asynchronous client, against ``mlflow server`` on SQLite: see `serving_server`.  Each of its rounds has
   processes of its own, as what is left in its memory would disturb the next one.  "applied" is the share of what was
   logged that is in the database when the load ends; the rest waits in memory.
-* "whole": an answer is sent at once; "streamed": as 128 server-sent events.
+* "whole": an answer is sent at once; "streamed": as 128 server-sent events; "beside a sink": whole, while a sink on the
+  same machine takes up what is logged.
 
 CPU is that of the serving process with all its threads, in microseconds a request.  Run it by ``make bench``, or for a
 quick look ``python bench/serving.py --rounds 3 --no-mlflow``.
@@ -34,11 +35,13 @@ from pydoc_data.topics import topics
 from typing import Any, NamedTuple
 
 from load import Load, load, tool
+from processes import running
 from timing import print_table, write_json
 
 from runstream.shipping.leader import is_led, read_status
 
 ROOT = Path(__file__).parents[1]
+ANSWERS = ("whole", "streamed", "beside a sink")
 KINDS = ("mlflow-metrics", "mlflow-trace", "mlflow-table")
 _START_TIMEOUT = 120.0
 
@@ -156,13 +159,21 @@ def _pairs(server: Server, name: str, bodies: Sequence[bytes], rounds: int) -> l
     return pairs
 
 
-def _runstream(options: argparse.Namespace, stream: bool) -> list[tuple[Round, Round]]:
+def _runstream(options: argparse.Namespace, answers: str) -> list[tuple[Round, Round]]:
     pairs = []
     for _ in range(options.processes):
         with tempfile.TemporaryDirectory(dir=options.directory) as made:
-            where = {"RUNSTREAM_STREAM": options.stream, "RUNSTREAM_JOURNAL_DIR": f"{made}/journal"}
-            with serving(Path(made), options, **where) as server:
-                pairs += _pairs(server, "runstream", _bodies(stream=stream), options.rounds)
+            where = {
+                "RUNSTREAM_LOG_LEVEL": "error",
+                "RUNSTREAM_STREAM": options.stream.format(made),
+                "RUNSTREAM_JOURNAL_DIR": f"{made}/journal",
+            }
+            with contextlib.ExitStack() as stack:
+                server = stack.enter_context(serving(Path(made), options, **where))
+                if answers == "beside a sink":
+                    command = (Path(sys.executable).with_name("runstream"), "sink", "--no-http")
+                    stack.enter_context(running(*command, "--store", f"{made}/store", **where))
+                pairs += _pairs(server, "runstream", _bodies(stream=answers == "streamed"), options.rounds)
                 stats = server.switch("nothing")["stats"]
             _end_shippers(Path(made, "journal"))
         if sum(stats["dropped"].values()):
@@ -206,7 +217,7 @@ def main() -> None:
     results: dict[str, Any] = {}
     load_before = os.getloadavg()
     for answers in options.answers:
-        results[f"runstream, {answers}"] = _summary(_runstream(options, answers == "streamed"))
+        results[f"runstream, {answers}"] = _summary(_runstream(options, answers))
     for kind in KINDS if options.mlflow else ():
         pairs, applied = _mlflow(options, kind)
         results[f"{kind}, whole"] = _summary(pairs) | {"applied": applied}
@@ -224,8 +235,8 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=3, help="of load, in each round")
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--latency", type=float, default=0.01, help="seconds that the simulated model takes")
-    parser.add_argument("--answers", nargs="+", choices=("whole", "streamed"), default=["whole", "streamed"])
-    parser.add_argument("--stream", default="queue:queue")
+    parser.add_argument("--answers", nargs="+", choices=ANSWERS, default=ANSWERS)
+    parser.add_argument("--stream", default="queue:{}/queue", help="{} stands for a directory of the round's own")
     parser.add_argument("--loop", default="asyncio", help="uvicorn's event loop")
     parser.add_argument("--http", default="h11", help="uvicorn's parser")
     parser.add_argument("--directory", type=Path, help="where queues and databases lie meanwhile")
