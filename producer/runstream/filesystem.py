@@ -94,7 +94,7 @@ class Filesystem:
 
         False where the kernel cannot (Linux before 5.14).
         """
-        return self._advise(buffer, start & -mmap.PAGESIZE, _MADV_POPULATE_WRITE)
+        return self._advise(buffer, min(start, len(buffer)) & -mmap.PAGESIZE, _MADV_POPULATE_WRITE)
 
     def detach(self, buffer: Buffer) -> bool:
         """Take all pages out of a shared mapping; they stay in the file, and the next access to each maps it again.

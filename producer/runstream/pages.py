@@ -36,8 +36,8 @@ def fitting_size(size: int, nanoseconds: int) -> int:
 
 
 def sync_in_use(filesystem: Filesystem, segment: Segment, position: int) -> None:
-    """Sync a segment that log calls store into meanwhile, from ``position`` on.  Raises OSError."""
+    """Sync a segment that log calls may store into meanwhile, from ``position`` on.  Raises OSError."""
     detached = segment.populated and filesystem.detach(segment.buffer)
     filesystem.sync(segment.descriptor)
-    if detached:
+    if detached and not segment.end:
         filesystem.populate(segment.buffer, position)

@@ -23,6 +23,7 @@ from runstream_schemas.delivery import Delivery
 from runstream_schemas.directories import sync_directory
 from runstream_schemas.errors import CorruptDataError, UnsupportedFormatError
 from runstream_schemas.reader import Chunk, JournalReader, Position, has_writer, journal_names
+from runstream_schemas.segment import HEADER_SIZE, segment_name, unpack_header
 
 __all__ = ["Follower", "format_position", "parse_position", "queue_id"]
 
@@ -47,7 +48,8 @@ class Follower:
 
     With ``until`` (nanoseconds since the epoch) it reads what is there, and ends: the journals that are there at its
     first read, a living one up to its first event that was emitted later.  A dead one cannot grow and is read to its
-    end, whatever its clock said, also if it dies while the others are read.
+    end, whatever its clock said, also if it dies while the others are read; so is one that its writer has closed,
+    although its lock may still be held (by a child of the writer's, between fork and exec).
 
     ``unreadable`` is told name and reason of each journal that is of a newer format.  It is left unread, and stops
     nothing.  In the limit of a read each event counts for ``event_weight`` bytes besides its own.
@@ -183,6 +185,8 @@ class Follower:
             self._take(reader, chunk, delivery)
             if chunk.position.done:
                 self._end(name, reader)
+            elif chunk.late and _is_closed(reader):
+                reader.until = None
             elif chunk.late or chunk.position == at:
                 break
         if reader.position != before:
@@ -206,6 +210,20 @@ class Follower:
         reader.close()
         if reader.position.done and reader.untrimmed:
             self._untrimmed[name] = reader
+
+
+def _is_closed(reader: JournalReader) -> bool:
+    """Whether the writer has sealed the journal at its end: each seal, from where the reader stands, names the next."""
+    index = reader.position.segment
+    while True:
+        try:
+            with (reader.path / segment_name(index)).open("rb") as file:
+                header = unpack_header(file.read(HEADER_SIZE))
+        except (FileNotFoundError, CorruptDataError):
+            return False
+        if header.following <= index:
+            return header.end > 0 and not header.following
+        index = header.following
 
 
 def parse_position(text: str) -> Position:

@@ -1,5 +1,6 @@
 """Following a queue directory: what ends a bounded read, who is there, what is left, what is given back."""
 
+import fcntl
 import os
 import time
 from collections.abc import Iterator
@@ -72,6 +73,44 @@ def test_a_living_journal_is_read_up_to_the_bound_and_to_its_end_once_it_is_dead
     assert events(delivery) == {journal.directory.producer_id: [b"after"]}
     assert parse_position(delivery.positions[journal.directory.name][1]).done
     follower.close()
+
+
+def test_a_closed_journal_is_read_to_its_end_although_its_lock_is_held(tmp_path: Path) -> None:
+    """A child that was forked a moment ago holds it; the seals say, over several segments, that nothing follows."""
+    journal = make_journal(tmp_path)
+    sent = [b"%d" % number + bytes(30_000) for number in range(5)]
+    for body in sent:
+        journal.append(body)
+    journal.close()
+    path = journal_path(tmp_path, journal)
+    assert len(list(path.glob("*.seg"))) > 1
+    lock = os.open(path / "lock", os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    follower = Follower(tmp_path, until=time.time_ns() - YEAR)  # the clock was set back meanwhile
+    (delivery,) = read_on(follower)
+    assert bodies(delivery) == sent
+    assert parse_position(delivery.positions[path.name][1]).done
+    follower.close()
+    os.close(lock)
+
+
+@pytest.mark.parametrize("damage", ["none", "gone", "header"])
+def test_a_journal_that_goes_on_behind_sealed_segments_is_living(tmp_path: Path, damage: str) -> None:
+    """Only the last seal says that it is closed; where it cannot be read, the lock decides."""
+    journal = make_journal(tmp_path)
+    for number in range(5):
+        journal.append(b"%d" % number + bytes(30_000))
+    last = max(journal_path(tmp_path, journal).glob("*.seg"))
+    assert last.name > "0000000000.seg"
+    if damage == "gone":
+        last.unlink()
+    elif damage == "header":
+        with last.open("r+b") as file:
+            file.write(b"damaged!")
+    follower = Follower(tmp_path, until=time.time_ns() - YEAR)
+    assert not follower.read(LIMIT)
+    follower.close()
+    journal.close()
 
 
 def test_a_living_journal_of_which_everything_is_later_is_not_begun(tmp_path: Path) -> None:

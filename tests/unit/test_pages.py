@@ -186,6 +186,10 @@ def test_what_was_stored_before_a_sync_is_in_no_mapping_after_it(tmp_path: Path)
     buffer[0:position] = bytes(position)
     sync_in_use(filesystem, segment, position)
     assert resident(tmp_path / "file") == size - position // 4096 * 4096
+    segment.end = position
+    sync_in_use(filesystem, segment, position)
+    assert resident(tmp_path / "file") == 0, "nobody writes to it any more"
+    assert not filesystem.populate(buffer, size + 1) or resident(tmp_path / "file") == 0
     buffer.close()
     filesystem.close(descriptor)
 

@@ -32,7 +32,6 @@ from runstream_sink.tables.types import ColumnType
 
 __all__ = ["TablePage", "cache_directory", "prepare_cache", "table_page"]
 
-_TRIES: Final = 4
 _LARGEST: Final = (1 << 63) - 1
 _SPILL: Final = "spill"
 T = TypeVar("T")
@@ -149,19 +148,21 @@ def _read(request: _Request, directory: Path, stop: Stop) -> tuple[list[list[Any
     if not prepare_cache(directory):
         with tempfile.TemporaryDirectory(prefix="runstream-") as temporary:
             return _Page(request, SegmentCache(Path(temporary)), stop).read()
-    return _again(lambda: _Page(request, SegmentCache(directory), stop).read(), request, directory)
+    cache = SegmentCache(directory)
+    return _again(lambda: _Page(request, cache, stop).read(), request, cache)
 
 
-def _again(read: Callable[[], T], request: _Request, directory: Path) -> T:
-    """Read again where the cache was changed meanwhile, and at last from a new one: it may be damaged."""
-    for _ in range(_TRIES):  # others who read put larger segments in the place of smaller ones
+def _again(read: Callable[[], T], request: _Request, cache: SegmentCache) -> T:
+    """Read again where the cache was removed meanwhile, and at last from a new one: it may be damaged."""
+    for _ in range(2):  # others may remove a part at any time, for room or as damaged; once more tells that from damage
         with contextlib.suppress(UnreadableCacheError):
             return read()
-    SegmentCache(directory).drop(request.parts)
+    cache.drop(request.parts)
     try:
         return read()
     except UnreadableCacheError as error:
-        raise CorruptDataError(f"the cache below {directory} is damaged again and again; remove it: {error}") from error
+        message = f"the cache below {cache.directory} is damaged again and again; remove it: {error}"
+        raise CorruptDataError(message) from error
 
 
 def _holds(segment: Segment, part: Part, ids: Sequence[int]) -> bool:

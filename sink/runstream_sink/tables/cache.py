@@ -10,10 +10,14 @@ A segment has a column of texts ``cN`` for the part's N-th column: exactly the c
 and an empty text for ``""``; ``_logged_at`` and ``_event`` are the last two.  Its column ``id`` ascends through the
 table (see `row_id`).  Nothing here is needed: whoever deletes the directory pays with the time to convert again.
 
-Segments appear whole, by renaming.  Another process may remove one at any time, for room or because it has a larger
-one; whoever then misses it plans again.
+Segments appear whole, by renaming.  What a reader takes is the row that begins with the largest segment at the first
+byte and goes on with the largest that begins where the one before ends; the segments beside it, which larger ones have
+replaced, count for nothing.  They stay for a while (`_GRACE`), since others who chose them before may not have opened
+them yet, and are removed by whoever uses the part after that.  Anything else may go at any time: a part as a whole, for
+room, and what somebody could not read.  Whoever then misses it plans again.
 """
 
+import contextlib
 import io
 import os
 import re
@@ -21,7 +25,6 @@ import shutil
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -44,10 +47,15 @@ _NAME: Final = re.compile(r"(\d+)-(\d+)-(\d+)-(\d+)\.parquet")
 _PART: Final = re.compile(r"[0-9a-f]{32}")
 _PATIENCE: Final = 0.1
 """Seconds between looks at whether the caller still waits."""
+_GRACE: Final = 60_000_000_000
+"""Nanoseconds that a segment stays after it was replaced: longer than any reader takes from choosing to opening it."""
+_ABANDONED: Final = 3_600_000_000_000
+"""Nanoseconds after which a file that nobody wrote to is of a process that died while it made a segment."""
 _building: Final = threading.Lock()
 
 CheckCancelled = Callable[[], None]
 """Raises if nobody waits for the result any longer."""
+_Identity = tuple[int, int]
 
 
 class Segment(NamedTuple):
@@ -61,6 +69,15 @@ class Segment(NamedTuple):
     rows: int
 
 
+class _Plan(NamedTuple):
+    """What there is of a part."""
+
+    chain: list[Segment]
+    """Segments that follow each other from the first row on, as far as they are needed: each row once."""
+    replaced: list[Segment]
+    """Those beside them that nobody chooses any more."""
+
+
 def row_id(part: int, row: int) -> int:
     """The id of a row, counted from 0, of a part, counted from 1."""
     return (part << ROW_BITS) + row
@@ -72,6 +89,8 @@ class SegmentCache:
     def __init__(self, directory: Path, *, limit: int = CACHE_LIMIT) -> None:
         self._directory = directory
         self._limit = limit
+        self._known: dict[Path, _Identity | None] = {}
+        """The files that `segments` has chosen, or found replaced."""
 
     @property
     def directory(self) -> Path:
@@ -81,54 +100,53 @@ class SegmentCache:
     def segments(self, root: Path, part: Part, check: CheckCancelled) -> list[Segment]:
         """Segments that together hold the committed rows of ``part``, and perhaps some that came later.
 
-        ``root`` is where tables lie.  Raises `CorruptDataError` for a damaged part, `UnreadableCacheError` if somebody
-        removes the segments meanwhile, what ``check`` raises, and OSError.
+        They are to be opened soon.  ``root`` is where tables lie.  Raises `CorruptDataError` for a damaged part,
+        `UnreadableCacheError` if somebody removes the segments meanwhile, what ``check`` raises, and OSError.
         """
         if not part.rows:
             return []
         folder = self._folder(part)
-        chain = _chain(folder, part)
-        if chain and chain[-1].end >= part.length:
+        plan = _plan(folder, part)
+        if not _reaches(plan.chain, part):
+            with _waited(check):
+                while not _reaches((plan := _plan(folder, part)).chain, part):  # others may have changed it meanwhile
+                    self._extend(root / part.file, folder, part, plan.chain, check)
+        with contextlib.suppress(FileNotFoundError):  # somebody made room: whoever reads will notice
             os.utime(folder)
-            return chain
-        with _waited(check):
-            chain = _chain(folder, part)
-            if not chain or chain[-1].end < part.length:
-                chain = self._extend(root, folder, part, chain, check)
-        return chain
+            _sweep(plan, folder.stat().st_mtime_ns)
+        self._known |= {segment.path: _identity(segment.path) for segment in (*plan.chain, *plan.replaced)}
+        return plan.chain
 
     def drop(self, parts: Sequence[Part]) -> None:
-        """Forget segments, as where one of them cannot be read."""
-        with _building:  # not while somebody makes one there
-            for part in parts:
-                shutil.rmtree(self._folder(part), ignore_errors=True)
+        """Remove what `segments` has found of these parts, as where it cannot be read; not what was made since."""
+        folders = {self._folder(part) for part in parts}
+        for path, identity in self._known.items():
+            if path.parent in folders and _identity(path) == identity:
+                path.unlink(missing_ok=True)
 
     def _folder(self, part: Part) -> Path:
         return self._directory / sha256(part.file.encode()).hexdigest()[:32]
 
-    def _extend(
-        self, root: Path, folder: Path, part: Part, chain: list[Segment], check: CheckCancelled
-    ) -> list[Segment]:
-        kept = list(chain)
-        start = kept[-1].end if kept else _header_size(part)
-        while kept and kept[-1].end - kept[-1].start <= 2 * (part.length - start):
-            start = kept.pop().start
-        row = kept[-1].row + kept[-1].rows if kept else 0
+    def _extend(self, path: Path, folder: Path, part: Part, chain: list[Segment], check: CheckCancelled) -> None:
+        """Make one segment of the rows that the cache lacks, and of those in segments that are not much larger."""
+        kept = _kept(chain, part)
         folder.mkdir(parents=True, exist_ok=True)
-        made = _convert(root / part.file, folder, part, (start, row), check)
-        kept.append(made)
-        for segment in _listed(folder):
-            if segment not in kept and segment.end <= part.length:
-                segment.path.unlink(missing_ok=True)
+        try:
+            _convert(path, folder, part, _end(kept, part), check)
+        except CorruptDataError:
+            if not kept:
+                raise
+            _convert(path, folder, part, _end([], part), check)  # the part may have been reset, and those be of before
+        with contextlib.suppress(FileNotFoundError):
+            _remove_abandoned(folder)
         self._make_room(folder)
-        return kept
 
     def _make_room(self, used: Path) -> None:
         """Remove parts that were not used for the longest time; never the one just ``used``."""
-        folders = [(folder.stat().st_mtime_ns, folder) for folder in self._directory.iterdir() if _is_part(folder)]
-        sizes = {folder: sum(_size(file) for file in folder.iterdir()) for _, folder in folders}
+        folders = [folder for folder in _files(self._directory) if _PART.fullmatch(folder.name)]
+        sizes = {folder: sum(map(_size, _files(folder))) for folder in folders}
         total = sum(sizes.values())
-        for _, folder in sorted(folders):
+        for folder in sorted(folders, key=_changed):
             if total <= self._limit:
                 return
             if folder != used:
@@ -136,7 +154,7 @@ class SegmentCache:
                 total -= sizes[folder]
 
 
-@contextmanager
+@contextlib.contextmanager
 def _waited(check: CheckCancelled) -> Iterator[None]:
     """One thread of this process converts at a time."""
     while not _building.acquire(timeout=_PATIENCE):
@@ -147,12 +165,21 @@ def _waited(check: CheckCancelled) -> Iterator[None]:
         _building.release()
 
 
-def _is_part(folder: Path) -> bool:
-    return _PART.fullmatch(folder.name) is not None
-
-
 def _header_size(part: Part) -> int:
     return len(header_line(part.columns).encode()) + 1
+
+
+def _identity(path: Path) -> _Identity | None:
+    """What tells a file from another one that has come in its place; None if it is gone."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
+def _changed(path: Path) -> int:
+    return (_identity(path) or (0, 0))[1]
 
 
 def _size(path: Path) -> int:
@@ -162,27 +189,87 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _listed(folder: Path) -> list[Segment]:
+def _files(folder: Path) -> list[Path]:
     try:
-        names = [path.name for path in folder.iterdir()]
+        return list(folder.iterdir())
     except FileNotFoundError:
         return []
-    matches = [(name, _NAME.fullmatch(name)) for name in names]
+
+
+def _listed(folder: Path) -> list[Segment]:
+    """All segments by their start, the largest first."""
+    matches = [(path, _NAME.fullmatch(path.name)) for path in _files(folder)]
     return sorted(
-        (Segment(folder / name, *map(int, match.groups())) for name, match in matches if match),
+        (Segment(path, *map(int, match.groups())) for path, match in matches if match),
         key=lambda segment: (segment.start, -segment.end),
     )
 
 
-def _chain(folder: Path, part: Part) -> list[Segment]:
-    """Segments that follow each other from the first row on, as far as they are needed."""
+def _plan(folder: Path, part: Part) -> _Plan:
+    """Choose among the segments that are there.
+
+    What is chosen for a shorter part is the beginning of what is chosen for a longer one, so that whoever sees an older
+    state of the table takes nothing for replaced that others choose.
+    """
+    listed = _listed(folder)
     chain: list[Segment] = []
-    at = _header_size(part)
-    for segment in _listed(folder):
-        if segment.start == at and at < part.length:
+    for segment in listed:
+        if (segment.start, segment.row) == _end(chain, part) and not _reaches(chain, part) and _fits(segment, part):
             chain.append(segment)
-            at = segment.end
-    return chain
+    end, _ = _end(chain, part)
+    return _Plan(chain, [one for one in listed if one not in chain and (one.end <= end or not _fits(one, part))])
+
+
+def _fits(segment: Segment, part: Part) -> bool:
+    """Whether bytes and rows of a segment can be of this part; not so those of before a part was reset."""
+    beyond, more = segment.end - part.length, segment.row + segment.rows - part.rows
+    return (beyond > 0) == (more > 0) and (beyond < 0) == (more < 0)
+
+
+def _end(chain: Sequence[Segment], part: Part) -> tuple[int, int]:
+    """The byte and the row behind segments."""
+    return (chain[-1].end, chain[-1].row + chain[-1].rows) if chain else (_header_size(part), 0)
+
+
+def _reaches(chain: Sequence[Segment], part: Part) -> bool:
+    return _end(chain, part)[0] >= part.length
+
+
+def _kept(chain: Sequence[Segment], part: Part) -> list[Segment]:
+    """The segments without those at the end that are not much larger than what comes behind them."""
+    kept = list(chain)
+    start, _ = _end(kept, part)
+    while kept and kept[-1].end - kept[-1].start <= 2 * (part.length - start):
+        start = kept.pop().start
+    return kept
+
+
+def _sweep(plan: _Plan, now: int) -> None:
+    """Remove what was replaced long ago.
+
+    Whoever chose it did so before the last of the segments that are now chosen up to its end was there.
+    """
+    for segment in plan.replaced:
+        since = max((_age_from(one.path, now) for one in plan.chain if one.start < segment.end), default=0)
+        if now - since > _GRACE:
+            segment.path.unlink(missing_ok=True)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what processes that died were making."""
+    now = folder.stat().st_mtime_ns
+    for path in folder.glob(".*.new"):
+        if now - _age_from(path, now) > _ABANDONED:
+            path.unlink(missing_ok=True)
+
+
+def _age_from(path: Path, now: int) -> int:
+    """When a file was last written; all times are the file system's."""
+    written = path.stat().st_mtime_ns
+    if written <= now:
+        return written
+    os.utime(path)  # its clock was set back: the file's age counts from here on, instead of from a time to come
+    return now
 
 
 class _Window(io.RawIOBase):
@@ -202,7 +289,7 @@ class _Window(io.RawIOBase):
         return self._file.read(left if size < 0 else min(size, left))
 
 
-def _convert(path: Path, folder: Path, part: Part, begin: tuple[int, int], check: CheckCancelled) -> Segment:
+def _convert(path: Path, folder: Path, part: Part, begin: tuple[int, int], check: CheckCancelled) -> None:
     """Make a segment of what lies behind (byte, row)."""
     start, row = begin
     temporary = folder / f".{uuid.uuid4().hex}.new"
@@ -215,15 +302,13 @@ def _convert(path: Path, folder: Path, part: Part, begin: tuple[int, int], check
             rows = _write(temporary, path, file, part, begin, check)
         if row + rows != part.rows:
             raise CorruptDataError(f"{path} has {row + rows} rows, not {part.rows}; restore or replay it")
-        made = Segment(folder / f"{start}-{part.length}-{row}-{rows}.parquet", start, part.length, row, rows)
-        temporary.rename(made.path)
+        temporary.rename(folder / f"{start}-{part.length}-{row}-{rows}.parquet")
     except FileNotFoundError as error:
         if path.exists():
             raise UnreadableCacheError(f"{folder} was removed while a segment was made in it") from error
         raise CorruptDataError(f"{path} is missing; restore or replay it") from None
     finally:
         temporary.unlink(missing_ok=True)
-    return made
 
 
 def _write(target: Path, path: Path, file: io.FileIO, part: Part, begin: tuple[int, int], check: CheckCancelled) -> int:
