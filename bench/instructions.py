@@ -117,6 +117,7 @@ def execute(directory: Path) -> None:
 def _enter_large_segment() -> None:
     journal = client._journal  # noqa: SLF001 - to tell when the next segment begins
     while journal is not None and journal._current.capacity < SEGMENT:  # noqa: SLF001
+        journal._current.pace = SEGMENT, 1  # noqa: SLF001 - as if very much were logged
         journal.prepare()
         client.emit(ev.ArtifactInlined("0" * 32, "filler", bytes(200_000)))
 

@@ -12,11 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runstream_schemas import events as ev
-from runstream_schemas.errors import InvalidInputError
+from runstream_schemas.errors import CorruptDataError, InvalidInputError
 from runstream_sink import query
 from runstream_sink.query.table_filters import Condition
-from runstream_sink.query.table_pages import table_page
+from runstream_sink.query.table_pages import cache_directory, table_page
 from runstream_sink.store import SqliteReader
+from runstream_sink.tables import cache
+from runstream_sink.tables.cache import Segment, SegmentCache
 from runstream_sink.tables.types import ColumnType
 from support.stores import batch, ingest, opened, reading, run_id
 
@@ -257,6 +259,90 @@ async def test_what_lies_behind_the_committed_length_is_not_seen(reader: SqliteR
         file.write("9,9.0,true,not,committed,yet,2026-01-01T00:00:00.000000Z,aa:1:1\nhalf a ro")
     assert (await _page(reader, filter="n = 9", count=True)).matched == 0
     assert len((await _page(reader)).rows) == 6
+
+
+async def test_pages_have_each_row_once_while_replaced_segments_lie_beside(tmp_path: Path) -> None:
+    """Whichever way the rows are found."""
+    async with opened(tmp_path) as store, reading(tmp_path) as reader:
+        for number in range(9):
+            rows = [[row] for row in range(number * 10, number * 10 + 10)]
+            await ingest(store, [batch(P, [ev.RowsLogged(RUN, "t", ["n"], rows)], number)])
+            for options in ({}, {"filter": "n >= 0"}, {"order_by": ["n"]}):
+                page = await _page(reader, limit=1000, **options)
+                assert [row["n"] for row in page.rows] == list(range(number * 10 + 10))
+        starts = [path.name.split("-")[0] for path in cache_directory(reader).rglob("*.parquet")]
+    assert len(starts) > len(set(starts)) > 1
+
+
+async def test_a_part_that_is_removed_while_it_is_read_is_read_again(
+    reader: SqliteReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others make room at any time; what they made since is left alone."""
+    segments: Any = SegmentCache.segments
+    reads: list[list[Segment]] = []
+
+    def removed(self: SegmentCache, *arguments: Any) -> list[Segment]:
+        chosen = segments(self, *arguments)
+        reads.append(chosen)
+        if len(reads) == 1:
+            chosen[0].path.rename(chosen[0].path.with_name("moved"))
+        return chosen
+
+    monkeypatch.setattr(SegmentCache, "segments", removed)
+    assert len((await _page(reader)).rows) == 6
+    assert len(reads) == 2
+    assert reads[0][0].path.with_name("moved").exists()
+
+
+async def test_a_cache_that_stays_damaged_is_an_error(reader: SqliteReader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That says what to remove."""
+    await _page(reader)
+    for path in cache_directory(reader).rglob("*.parquet"):
+        path.write_bytes(b"garbage")
+    monkeypatch.setattr(SegmentCache, "drop", lambda *_: None)
+    with pytest.raises(CorruptDataError, match="damaged again and again; remove it"):
+        await _page(reader)
+
+
+async def test_a_cell_that_is_no_value_of_its_column_is_an_error(reader: SqliteReader) -> None:
+    """As when the table is loaded."""
+    path = reader.location.artifacts / RUN / "t.csv"
+    path.write_bytes(path.read_bytes().replace(b"-5,3.0", b"-x,3.0"))
+    with pytest.raises(CorruptDataError, match="column 'n'"):
+        await _page(reader)
+
+
+async def test_a_part_with_other_rows_than_committed_is_an_error(tmp_path: Path) -> None:
+    """Two rows that became one have the same length."""
+    await _store(tmp_path, ev.RowsLogged(RUN, "t", ["n"], [["a\nb"], ["c"]]))
+    async with reading(tmp_path) as reader:
+        path = reader.location.artifacts / RUN / "t.csv"
+        path.write_bytes(path.read_bytes().replace(b'"a\nb"', b"a\nbbb"))
+        with pytest.raises(CorruptDataError, match=r"rows|Expected"):
+            await _page(reader)
+
+
+async def test_the_cache_keeps_to_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables that were not asked for in the longest time make room; the one that is asked for stays."""
+    tables = [ev.RowsLogged(RUN, f"t{number}", ["n"], [[number]]) for number in range(3)]
+    await _store(tmp_path, *tables)
+    monkeypatch.setattr(SegmentCache.__init__, "__kwdefaults__", {"limit": 3000})
+    async with reading(tmp_path) as reader:
+        for round_ in range(2):
+            for number in range(3):
+                page = await table_page(reader, reader.location.artifacts, RUN, f"t{number}")
+                assert page.rows == [{"n": number}], round_
+                size = sum(path.stat().st_size for path in cache_directory(reader).rglob("*.parquet"))
+                assert 0 < size <= 3000
+
+
+async def test_a_row_may_be_larger_than_what_is_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More is read at once then; rows before it are not lost."""
+    monkeypatch.setattr(cache, "_BLOCK", 1000)
+    texts = ["x", "y" * 100_000, "z"]
+    await _store(tmp_path, ev.RowsLogged(RUN, "t", ["s"], [[text] for text in texts]))
+    async with reading(tmp_path) as reader:
+        assert [row["s"] for row in (await _page(reader)).rows] == texts
 
 
 CELLS = (

@@ -153,11 +153,11 @@ def _read(request: _Request, directory: Path, stop: Stop) -> tuple[list[list[Any
 
 
 def _again(read: Callable[[], T], request: _Request, cache: SegmentCache) -> T:
-    """Read again where the cache was removed meanwhile, and at last from a new one: it may be damaged."""
-    for _ in range(2):  # others may remove a part at any time, for room or as damaged; once more tells that from damage
+    """Read again where the cache was removed meanwhile, or is damaged."""
+    for _ in range(2):  # one for a part that others may remove at any time, for room, and one for damage
         with contextlib.suppress(UnreadableCacheError):
             return read()
-    cache.drop(request.parts)
+        cache.drop(request.parts)
     try:
         return read()
     except UnreadableCacheError as error:

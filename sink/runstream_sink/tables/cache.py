@@ -22,6 +22,7 @@ import io
 import os
 import re
 import shutil
+import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +32,6 @@ from typing import Any, Final, NamedTuple
 
 from runstream_schemas.errors import CorruptDataError
 from runstream_sink.tables.cells import header_line
-from runstream_sink.tables.duck import UnreadableCacheError
 from runstream_sink.tables.parts import Part
 
 __all__ = ["CACHE_LIMIT", "ROW_BITS", "Segment", "SegmentCache", "row_id"]
@@ -47,8 +47,8 @@ _NAME: Final = re.compile(r"(\d+)-(\d+)-(\d+)-(\d+)\.parquet")
 _PART: Final = re.compile(r"[0-9a-f]{32}")
 _PATIENCE: Final = 0.1
 """Seconds between looks at whether the caller still waits."""
-_GRACE: Final = 60_000_000_000
-"""Nanoseconds that a segment stays after it was replaced: longer than any reader takes from choosing to opening it."""
+_GRACE: Final = 300_000_000_000
+"""Nanoseconds that a segment stays after it was replaced: who has chosen it opens it when a query comes to it."""
 _ABANDONED: Final = 3_600_000_000_000
 """Nanoseconds after which a file that nobody wrote to is of a process that died while it made a segment."""
 _building: Final = threading.Lock()
@@ -89,8 +89,8 @@ class SegmentCache:
     def __init__(self, directory: Path, *, limit: int = CACHE_LIMIT) -> None:
         self._directory = directory
         self._limit = limit
-        self._known: dict[Path, _Identity | None] = {}
-        """The files that `segments` has chosen, or found replaced."""
+        self._chosen: dict[Path, list[tuple[Path, _Identity | None]]] = {}
+        """By folder, the files that `segments` has named."""
 
     @property
     def directory(self) -> Path:
@@ -100,8 +100,8 @@ class SegmentCache:
     def segments(self, root: Path, part: Part, check: CheckCancelled) -> list[Segment]:
         """Segments that together hold the committed rows of ``part``, and perhaps some that came later.
 
-        They are to be opened soon.  ``root`` is where tables lie.  Raises `CorruptDataError` for a damaged part,
-        `UnreadableCacheError` if somebody removes the segments meanwhile, what ``check`` raises, and OSError.
+        They are to be opened soon.  ``root`` is where tables lie.  Raises `CorruptDataError` for a damaged part, what
+        ``check`` raises, and OSError.
         """
         if not part.rows:
             return []
@@ -114,15 +114,20 @@ class SegmentCache:
         with contextlib.suppress(FileNotFoundError):  # somebody made room: whoever reads will notice
             os.utime(folder)
             _sweep(plan, folder.stat().st_mtime_ns)
-        self._known |= {segment.path: _identity(segment.path) for segment in (*plan.chain, *plan.replaced)}
+        self._chosen[folder] = [(segment.path, _identity(segment.path)) for segment in plan.chain]
         return plan.chain
 
     def drop(self, parts: Sequence[Part]) -> None:
-        """Remove what `segments` has found of these parts, as where it cannot be read; not what was made since."""
-        folders = {self._folder(part) for part in parts}
-        for path, identity in self._known.items():
-            if path.parent in folders and _identity(path) == identity:
-                path.unlink(missing_ok=True)
+        """Forget these parts, since what `segments` has named of them cannot be read.
+
+        Nothing is forgotten where some of it is gone: others removed it, or have made it anew, which is to be read.
+        """
+        folders = [self._folder(part) for part in parts]
+        chosen = [file for folder in folders for file in self._chosen.pop(folder, ())]
+        with _building:  # not while somebody makes one there
+            if all(identity and _identity(path) == identity for path, identity in chosen):
+                for folder in folders:
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def _folder(self, part: Part) -> Path:
         return self._directory / sha256(part.file.encode()).hexdigest()[:32]
@@ -137,13 +142,21 @@ class SegmentCache:
             if not kept:
                 raise
             _convert(path, folder, part, _end([], part), check)  # the part may have been reset, and those be of before
-        with contextlib.suppress(FileNotFoundError):
-            _remove_abandoned(folder)
-        self._make_room(folder)
+        self._tidy(folder)
 
-    def _make_room(self, used: Path) -> None:
-        """Remove parts that were not used for the longest time; never the one just ``used``."""
+    def _tidy(self, used: Path) -> None:
+        """Remove what others have replaced or left behind, in all parts; then parts, until there is room."""
         folders = [folder for folder in _files(self._directory) if _PART.fullmatch(folder.name)]
+        now = _changed(used)  # a segment has just come
+        for folder in folders:
+            with contextlib.suppress(FileNotFoundError):  # somebody else is faster
+                _remove_abandoned(folder, now)
+                if folder != used:
+                    _sweep_unused(folder, now)
+        self._make_room(folders, used)
+
+    def _make_room(self, folders: Sequence[Path], used: Path) -> None:
+        """Remove parts that were not used for the longest time; never the one just ``used``."""
         sizes = {folder: sum(map(_size, _files(folder))) for folder in folders}
         total = sum(sizes.values())
         for folder in sorted(folders, key=_changed):
@@ -171,22 +184,25 @@ def _header_size(part: Part) -> int:
 
 def _identity(path: Path) -> _Identity | None:
     """What tells a file from another one that has come in its place; None if it is gone."""
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return None
-    return status.st_ino, status.st_mtime_ns
+    status = _status(path)
+    return (status.st_ino, status.st_mtime_ns) if status else None
 
 
 def _changed(path: Path) -> int:
-    return (_identity(path) or (0, 0))[1]
+    status = _status(path)
+    return status.st_mtime_ns if status else 0
 
 
 def _size(path: Path) -> int:
+    status = _status(path)
+    return status.st_size if status else 0
+
+
+def _status(path: Path) -> os.stat_result | None:
     try:
-        return path.stat().st_size
+        return path.stat()
     except FileNotFoundError:
-        return 0
+        return None
 
 
 def _files(folder: Path) -> list[Path]:
@@ -212,12 +228,29 @@ def _plan(folder: Path, part: Part) -> _Plan:
     state of the table takes nothing for replaced that others choose.
     """
     listed = _listed(folder)
-    chain: list[Segment] = []
-    for segment in listed:
-        if (segment.start, segment.row) == _end(chain, part) and not _reaches(chain, part) and _fits(segment, part):
-            chain.append(segment)
+    chain = _follow([one for one in listed if _fits(one, part)], _end([], part), part.length)
     end, _ = _end(chain, part)
     return _Plan(chain, [one for one in listed if one not in chain and (one.end <= end or not _fits(one, part))])
+
+
+def _plan_anyhow(folder: Path) -> _Plan:
+    """The same where the part is not known."""
+    listed = _listed(folder)
+    begin = next(((one.start, 0) for one in listed if one.row == 0), (0, 0))
+    chain = _follow(listed, begin, sys.maxsize)
+    end = max((one.end for one in chain), default=0)
+    return _Plan(chain, [one for one in listed if one not in chain and one.end <= end])
+
+
+def _follow(listed: Sequence[Segment], begin: tuple[int, int], length: int) -> list[Segment]:
+    """Segments that follow each other from a (byte, row) on up to a byte, or as far as there are any."""
+    chain: list[Segment] = []
+    at, row = begin
+    for segment in listed:
+        if (segment.start, segment.row) == (at, row) and at < length:
+            chain.append(segment)
+            at, row = segment.end, row + segment.rows
+    return chain
 
 
 def _fits(segment: Segment, part: Part) -> bool:
@@ -249,21 +282,28 @@ def _sweep(plan: _Plan, now: int) -> None:
 
     Whoever chose it did so before the last of the segments that are now chosen up to its end was there.
     """
+    made = [(one.start, _written(one.path, now)) for one in plan.chain] if plan.replaced else []
     for segment in plan.replaced:
-        since = max((_age_from(one.path, now) for one in plan.chain if one.start < segment.end), default=0)
-        if now - since > _GRACE:
+        if now - max((time for start, time in made if start < segment.end), default=0) > _GRACE:
             segment.path.unlink(missing_ok=True)
 
 
-def _remove_abandoned(folder: Path) -> None:
+def _sweep_unused(folder: Path, now: int) -> None:
+    """The same for a part that is not used now, and still counts as unused."""
+    before = folder.stat()
+    _sweep(_plan_anyhow(folder), now)
+    if folder.stat().st_mtime_ns != before.st_mtime_ns:
+        os.utime(folder, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def _remove_abandoned(folder: Path, now: int) -> None:
     """Remove what processes that died were making."""
-    now = folder.stat().st_mtime_ns
     for path in folder.glob(".*.new"):
-        if now - _age_from(path, now) > _ABANDONED:
+        if now - _written(path, now) > _ABANDONED:
             path.unlink(missing_ok=True)
 
 
-def _age_from(path: Path, now: int) -> int:
+def _written(path: Path, now: int) -> int:
     """When a file was last written; all times are the file system's."""
     written = path.stat().st_mtime_ns
     if written <= now:
@@ -290,7 +330,7 @@ class _Window(io.RawIOBase):
 
 
 def _convert(path: Path, folder: Path, part: Part, begin: tuple[int, int], check: CheckCancelled) -> None:
-    """Make a segment of what lies behind (byte, row)."""
+    """Make a segment of what lies behind (byte, row); there is none if somebody removes the folder meanwhile."""
     start, row = begin
     temporary = folder / f".{uuid.uuid4().hex}.new"
     try:
@@ -303,10 +343,9 @@ def _convert(path: Path, folder: Path, part: Part, begin: tuple[int, int], check
         if row + rows != part.rows:
             raise CorruptDataError(f"{path} has {row + rows} rows, not {part.rows}; restore or replay it")
         temporary.rename(folder / f"{start}-{part.length}-{row}-{rows}.parquet")
-    except FileNotFoundError as error:
-        if path.exists():
-            raise UnreadableCacheError(f"{folder} was removed while a segment was made in it") from error
-        raise CorruptDataError(f"{path} is missing; restore or replay it") from None
+    except FileNotFoundError:
+        if not path.exists():
+            raise CorruptDataError(f"{path} is missing; restore or replay it") from None
     finally:
         temporary.unlink(missing_ok=True)
 
