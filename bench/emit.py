@@ -102,10 +102,6 @@ def main() -> None:
         for subject, circumstance in itertools.product(options.subjects, options.circumstances):
             peers = _peers(subject, circumstance, Path(directory), mlflow=options.mlflow)
             results[f"{subject}, {circumstance}"] = _measure(subject, peers, circumstance, Path(directory), options)
-        if options.mlflow:
-            import mlflow
-
-            mlflow.flush_async_logging()
     _report(results, options)
     stats = runstream.stats()
     print(f"\nstalls: {stats['stalls']} calls made a segment themselves; dropped: {sum(stats['dropped'].values())}")
@@ -169,6 +165,13 @@ def _mlflow(subject: str, directory: Path) -> Call:
     return lambda _: mlflow.log_table({name: [value] for name, value in ROW.items()}, "predictions.json", run_id=run_id)
 
 
+def _settle_mlflow() -> None:
+    """Let it apply what it was given, so that its threads take nothing of the next one's turn."""
+    import mlflow
+
+    mlflow.flush_async_logging()
+
+
 def _measure(
     subject: str, peers: dict[str, Call], circumstance: str, directory: Path, options: argparse.Namespace
 ) -> dict[str, Any]:
@@ -181,6 +184,8 @@ def _measure(
             for name, call in peers.items():
                 calls = options.changes if circumstance == "change" else int(options.calls * SUBJECTS[subject].share)
                 rounds[name].append(percentiles(how(call, options.mlflow_calls if name == "mlflow" else calls)))
+                if name == "mlflow":
+                    _settle_mlflow()
     return {name: median_of(of_peer) for name, of_peer in rounds.items()}
 
 
