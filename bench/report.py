@@ -79,8 +79,10 @@ def _machine(results: Mapping[str, Any]) -> list[str]:
         versions |= held["machine"]["versions"]
     named = ", ".join(f"{name} {number}" for name, number in versions.items())
     machine = f"{here['processor']}, {here['cpus']} CPUs, {here['memory_gib']} GiB of memory, {here['file_system']}"
+    commits = {held["machine"]["commit"] for held in results.values()}
+    at = f"commit {here['commit']}" if len(commits) == 1 else "several commits, which are named with the runs"
     return [
-        f"Measured on {here['date'][:10]} at commit {here['commit']}.",
+        f"Measured on {here['date'][:10]} at {at}.",
         f"{machine}, {here['system']}, CPython {here['python']}, {named}.",
     ]
 
@@ -99,10 +101,13 @@ def _plots(names: Sequence[str]) -> list[str]:
 
 def _runs(results: Mapping[str, Any]) -> list[str]:
     rows = [
-        [name, held["run"]["size"], held["machine"]["date"], held["run"]["load_average"][0], held["run"]["seconds"]]
+        [
+            *(name, held["run"]["size"], held["machine"]["date"], held["machine"]["commit"]),
+            *(held["run"]["load_average"][0], held["run"]["seconds"]),
+        ]
         for name, held in results.items()
     ]
-    header = ["benchmark", "size", "began", "load average before", "seconds"]
+    header = ["benchmark", "size", "began", "commit", "load average before", "seconds"]
     levels = dict.fromkeys(held["run"]["durability"] for held in results.values())
     return ["## Runs", _markdown(header, rows), "\n".join(f"- {level}" for level in levels)] if rows else []
 

@@ -211,7 +211,7 @@ def test_the_page_of_figures_is_made_from_the_results(
     assert "| sink, metrics | ≥ 150,000/s | 151,000/s | yes | committed |" in page
     assert "| sink, 2 KB rows | ≥ 35,000/s | 1/s | **no** | committed |" in page
     assert "| log metrics | work | 1, 10, 100 | 1 | 1 |" in page
-    assert "| sink | quick | 2026-11-24T12:00:00+00:00 | 0.5 | 1 |" in page
+    assert "| sink | quick | 2026-11-24T12:00:00+00:00 | abc | 0.5 | 1 |" in page
     assert "![Growth](growth.svg)" in page
     assert "a processor, 2 CPUs" in page
 
