@@ -65,9 +65,13 @@ def _check(results: Mapping[str, Any], options: argparse.Namespace) -> None:
     rough = [name for name, held in results.items() if held["run"]["size"] != "full"]
     if rough and not options.any_size:
         raise SystemExit(f"not of full size: {', '.join(rough)}; run make bench, or give --any-size")
-    commits = {held["machine"]["commit"] for held in results.values()}
+    commits = _commits(results)
     if len(commits) > 1 and not options.any_commit:
         raise SystemExit(f"measured at several commits ({', '.join(sorted(commits))}); give --any-commit to take them")
+
+
+def _commits(results: Mapping[str, Any]) -> set[str]:
+    return {held["machine"]["commit"] for held in results.values()}
 
 
 def _machine(results: Mapping[str, Any]) -> list[str]:
@@ -79,8 +83,7 @@ def _machine(results: Mapping[str, Any]) -> list[str]:
         versions |= held["machine"]["versions"]
     named = ", ".join(f"{name} {number}" for name, number in versions.items())
     machine = f"{here['processor']}, {here['cpus']} CPUs, {here['memory_gib']} GiB of memory, {here['file_system']}"
-    commits = {held["machine"]["commit"] for held in results.values()}
-    at = f"commit {here['commit']}" if len(commits) == 1 else "several commits, which are named with the runs"
+    at = f"commit {here['commit']}" if len(_commits(results)) == 1 else "several commits, which are named with the runs"
     return [
         f"Measured on {here['date'][:10]} at {at}.",
         f"{machine}, {here['system']}, CPython {here['python']}, {named}.",

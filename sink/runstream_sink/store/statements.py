@@ -60,7 +60,7 @@ def execute_sharing(
 
     In the statement the values in common have numbers; those of a row follow, here column by column.
     """
-    many = _ROW.sub(lambda row: ", ".join([row[0]] * ROWS_AT_ONCE), SQL[name])
+    many = _many(name)
     whole = len(columns[0]) - len(columns[0]) % ROWS_AT_ONCE
     width = len(columns)
     values: list[Any] = [None] * (whole * width)
