@@ -2,8 +2,9 @@
 
 A page of runs is found in one of two ways.  If an index says that few runs can meet one of the terms, these are
 looked at, and sorted.  Else runs are walked through in the order that is asked for, and looked at until the page is
-full: that is fast because no term is rare.  Both take a time that hardly depends on how many runs there are; only
-terms that are frequent each and never true together, and orders by what no index has, make it look at every run.
+full: that is fast because no term is rare.  Of N runs, c of which meet a term, about limit * N / c are walked through
+for a page, so c is few where it is less than that.  Both take a time that hardly depends on how many runs there are;
+only terms that are frequent each and never true together, and orders by what no index has, make it look at every run.
 """
 
 # ruff: noqa: S608 - the SQL is put together of this module's own texts; what users wrote are parameters
@@ -11,6 +12,7 @@ terms that are frequent each and never true together, and orders by what no inde
 import sqlite3
 from collections.abc import Sequence
 from itertools import chain
+from math import isqrt
 from typing import Any, Final
 
 from runstream_sink.store.search_order import Column, Key, Walk, behind, order_by, order_keys, walks
@@ -29,7 +31,9 @@ from runstream_sink.store.search_terms import NEVER, Builder, compared, run_attr
 __all__ = ["search"]
 
 _FEW: Final = 4_000
-"""Runs that are rather looked at one by one than searched for in the order of the page."""
+"""More runs are never looked at one by one where an index has the order of the page."""
+_VERY_FEW: Final = 500
+"""Runs that always are: to walk may take longer than expected, to look at them does not."""
 _LIFECYCLE: Final = """CASE
   WHEN e.lifecycle_ord IS NOT NULL AND (r.lifecycle_ord IS NULL OR e.lifecycle_ord > r.lifecycle_ord) THEN e.lifecycle
   ELSE coalesce(r.lifecycle, 'active')
@@ -111,7 +115,8 @@ class _RunQuery:
 
     def _rarest(self) -> str | None:
         """The source with the fewest runs, if there is one with few."""
-        rarest, least = None, _FEW + 1
+        ((runs,),) = self._builder.rows("SELECT coalesce(max(id), 0) FROM runs")
+        rarest, least = None, min(_FEW, max(_VERY_FEW, isqrt(self._plan.limit * runs))) + 1
         for source in sources(self._builder, self._plan):
             ((count,),) = self._builder.rows(f"SELECT count(*) FROM (SELECT 1 FROM ({source}) LIMIT {least})")
             if count < least:
