@@ -9,7 +9,8 @@ costs hide growth at small sizes.
 * pages: the first page of searches among more and more runs, of a history in 1,000 buckets, of a table; besides, the
   last page of the table.
 
-Rounds of all sizes take turns; the figures are medians, in milliseconds.  ``--share`` makes all of it smaller;
+Rounds of all sizes take turns; the figures are medians, in milliseconds.  What one work has written is on the disk
+before the next begins.  ``--share`` makes all of it smaller;
 searches that do not fill their page at each size then count for nothing.
 
 Run it by ``make bench``, or for a quick look ``python bench/growth.py --share 0.1 --rounds 1``.
@@ -18,6 +19,7 @@ Run it by ``make bench``, or for a quick look ``python bench/growth.py --share 0
 import argparse
 import asyncio
 import itertools
+import os
 import statistics
 import tempfile
 import time
@@ -102,11 +104,14 @@ def _work(directory: Path, scale: int, share: float, taken: Taken) -> None:
         count = max(int(base * share), 4) * scale
         queue = directory / kind.replace(" ", "-")
         stream = f"queue:{queue}"
+        os.sync()
         emitted = call("emit_runs", stream, count) if kind == "request runs" else call("emit", stream, kind, count)
         taken.note(WORK, f"log {kind}", scale, emitted["seconds"] * 1000)
+        os.sync()
         consumed = call("sink_once", stream, f"{queue}-store")
         taken.note(WORK, f"sink, {kind}", scale, consumed["seconds"] * 1000)
         if kind == "request runs":
+            os.sync()
             taken.note(WORK, "replay, request runs", scale, call("sink", stream, f"{queue}-replayed")["seconds"] * 1000)
 
 
