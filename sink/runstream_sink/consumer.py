@@ -188,7 +188,8 @@ class Consumer:
         """What a delivery changes, given what the store will have seen once the one before is committed."""
         producers = {batch.producer_id for batch in delivery.batches}
         seen = {producer: held for producer, held in self._seen.items() if producer in producers}
-        seen |= await self._store.seen(producers - seen.keys())
+        if unknown := producers - seen.keys():  # else nothing is asked: the store answers after the commit under way
+            seen |= await self._store.seen(unknown)
         changes = await asyncio.to_thread(apply, delivery.batches, seen)
         self._seen = {producer: held.union(changes.seen.get(producer, ())) for producer, held in seen.items()}
         for key, count in delivery.losses.items():
