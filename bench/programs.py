@@ -154,8 +154,8 @@ def decode(queue: str) -> None:
     for name in journal_names(journals):
         reader = JournalReader(journals / name)
         while not reader.position.done:
-            for record in reader.read(8 << 20).records:
-                decode_event(record.body)
+            for _, _, body in reader.read(8 << 20).records:
+                decode_event(body)
         reader.close()
     _tell(began, time.time())
 

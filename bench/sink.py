@@ -135,7 +135,7 @@ def _bodies(queue: Path) -> Iterator[list[bytes]]:
     for name in journal_names(queue / "journals"):
         reader = JournalReader(queue / "journals" / name)
         while not reader.position.done:
-            yield [record.body for record in reader.read(8 << 20).records]
+            yield [body for _, _, body in reader.read(8 << 20).records]
         reader.close()
 
 

@@ -198,10 +198,11 @@ def _entries_of(batch: Batch, room: int) -> tuple[list[Record], list[int]]:
 
 def _of_one_seq(record: Record) -> Record:
     """The same; nobody logs `Abandoned`, but where it was done, it stands for the seq that it was given."""
-    event = _abandoned(record.body)
+    seq, emit_ts, body = record
+    event = _abandoned(body)
     if event is None or event.count == 1:
         return record
-    return record._replace(body=encode_event(Abandoned(1, event.reason, event.raw)))
+    return seq, emit_ts, encode_event(Abandoned(1, event.reason, event.raw))
 
 
 def _entry_of(hole: Hole, room: int) -> Record:
@@ -210,7 +211,7 @@ def _entry_of(hole: Hole, room: int) -> Record:
     excess = _ENTRY.size + len(body) - room
     if excess > 0 and hole.raw:
         body = encode_event(Abandoned(count, hole.reason, hole.raw[: max(0, len(hole.raw) - excess)]))
-    return Record(hole.first, 0, body)
+    return hole.first, 0, body
 
 
 def _gaps(entries: list[Record], following: list[int]) -> list[int]:
@@ -222,7 +223,7 @@ def _gaps(entries: list[Record], following: list[int]) -> list[int]:
 
 
 def _check(entries: list[Record], following: list[int], sizes: list[int]) -> None:
-    if entries and not 0 <= entries[0].seq < following[-1] <= MAX_SEQ + 1:
+    if entries and not 0 <= entries[0][0] < following[-1] <= MAX_SEQ + 1:
         raise ValueError(f"a record batch holds seqs from 0 to {MAX_SEQ}")
     if entries and not 0 < min(sizes) <= max(sizes) <= MAX_PAYLOAD - _ENTRY.size:
         raise ValueError(f"a record batch holds at most {MAX_PAYLOAD} bytes, and no event is empty")
@@ -313,7 +314,7 @@ def _decode_payload(payload: bytes, identity: BatchIdentity) -> tuple[list[Recor
             break
         event = _abandoned(body) if body[1:2] == _ABANDONED else None
         if event is None:
-            records.append(Record(seq, emit_ts, body))
+            records.append((seq, emit_ts, body))
             seq += 1
         else:
             holes.append(_hole(event, seq))

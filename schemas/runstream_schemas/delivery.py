@@ -1,14 +1,10 @@
 """What one read of a stream brings: whoever takes events out of a queue directory or a topic hands it out."""
 
 from dataclasses import dataclass, field
-from operator import attrgetter
-from typing import Final
 
 from runstream_schemas.batch import Batch
 
 __all__ = ["Delivery"]
-
-_body: Final = attrgetter("body")
 
 
 @dataclass
@@ -27,7 +23,7 @@ class Delivery:
 
     def take(self, batch: Batch, event_weight: int = 0) -> None:
         """Add a batch; each of its events takes ``event_weight`` besides its bytes."""
-        size = sum(map(len, map(_body, batch.records))) + 1
+        size = sum([len(body) for _, _, body in batch.records]) + 1
         self.batches.append(batch)
         self.size += size
         self.weight += size + event_weight * len(batch.records)

@@ -169,7 +169,7 @@ def _first_record(path: Path, position: Position) -> tuple[int, int] | None:
     """Seq and emit_ts of the first event behind a position."""
     for chunk in _chunks(path, position, 1):
         if chunk.records:
-            return chunk.records[0].seq, chunk.records[0].emit_ts
+            return chunk.records[0][:2]
     return None
 
 
@@ -198,7 +198,7 @@ def _scan(path: Path, position: Position) -> tuple[int, int]:
     last_seq, end = -1, position.offset
     for chunk in _chunks(path, position, _CHUNK):
         if chunk.records:
-            last_seq = max(last_seq, chunk.records[-1].seq)
+            last_seq = max(last_seq, chunk.records[-1][0])
         if chunk.holes:
             last_seq = max(last_seq, chunk.holes[-1].last)
         if chunk.position.segment != position.segment:

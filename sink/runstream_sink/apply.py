@@ -75,16 +75,17 @@ def _fresh_records(batch: Batch, known: IntervalSet, changes: Changes) -> list[R
     records = batch.records
     if not records:
         return records
-    first, last = records[0].seq, records[-1].seq
+    first, last = records[0][0], records[-1][0]
     if last - first + 1 == len(records) and known.missing(first, last) == [(first, last)]:
         fresh = records
         _see(changes, batch.producer_id, known, first, last)
     else:
         fresh = []
         for record in records:
-            if record.seq not in known:
+            seq = record[0]
+            if seq not in known:
                 fresh.append(record)
-                _see(changes, batch.producer_id, known, record.seq, record.seq)
+                _see(changes, batch.producer_id, known, seq, seq)
     changes.events += len(fresh)
     changes.duplicates += len(records) - len(fresh)
     return fresh
@@ -124,7 +125,8 @@ def _apply_records(changes: Changes, producer_id: bytes, records: list[Record]) 
 
 
 def _bury(changes: Changes, producer_id: bytes, record: Record, reason: str, error: Exception) -> None:
-    changes.dead.append(DeadLetter(producer_id, record.seq, record.emit_ts, reason, _described(error), record.body))
+    seq, emit_ts, body = record
+    changes.dead.append(DeadLetter(producer_id, seq, emit_ts, reason, _described(error), body))
 
 
 def _described(error: Exception) -> str:

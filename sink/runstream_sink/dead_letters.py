@@ -15,7 +15,6 @@ from msgspec import Struct
 
 from runstream_schemas.batch import Batch, Fetch
 from runstream_schemas.delivery import Delivery
-from runstream_schemas.segment import Record
 from runstream_sink.apply import apply
 from runstream_sink.artifacts import ArtifactStore
 from runstream_sink.changes import Changes
@@ -149,7 +148,7 @@ async def _changes(store: Store, letters: Sequence[DeadLetterRecord], fetch: Fet
     batches = []
     for (producer_id, seq), letter in events:
         held = batch_in(letter.raw, fetch)
-        batches.append(held or Batch(producer_id, [Record(seq, letter.emit_ts, letter.raw)], []))
+        batches.append(held or Batch(producer_id, [(seq, letter.emit_ts, letter.raw)], []))
     foreign = {batch.producer_id for batch in batches} - own
     changes = apply(batches, await store.seen(foreign))
     changes.seen = {producer_id: seen for producer_id, seen in changes.seen.items() if producer_id in foreign}

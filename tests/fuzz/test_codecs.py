@@ -27,7 +27,7 @@ from support.hostile_events import BODIES
 
 PRODUCER = bytes(range(16))
 SEED = record_seed(PRODUCER)
-_RECORDS = [Record(seq, 1_000 + seq, body) for seq, body in enumerate(BODIES)]
+_RECORDS = [(seq, 1_000 + seq, body) for seq, body in enumerate(BODIES)]
 _HOLES = [Hole(len(BODIES), 1 << 60, "torn"), Hole((1 << 60) + 1, (1 << 60) + 3, "corrupt", b"damaged" * 9)]
 _CONTENTS: list[tuple[list[Record], list[Hole], str]] = [
     (_RECORDS, [], "none"),
@@ -74,7 +74,7 @@ def attack_random_events(rng: random.Random) -> None:
 
 def attack_applying(rng: random.Random) -> None:
     """Events that may be good: what cannot be applied is dead, and no other exception comes."""
-    records = [Record(seq, 1_000, hostile_event(rng, BODIES)) for seq in range(8)]
+    records = [(seq, 1_000, hostile_event(rng, BODIES)) for seq in range(8)]
     changes = apply([Batch(PRODUCER, records, [])], {})
     assert changes.events == 8
     holes = {hole.first for hole in changes.holes}
@@ -151,7 +151,7 @@ def attack_scanning(rng: random.Random) -> None:
     offset, next_seq, window = HEADER_SIZE, rng.choice((0, 0, 0, -1, 5)), rng.choice((64, 4096, 1 << 16))
     for _ in range(len(data)):
         found = scan(lambda size, at: data[at : at + size], offset, next_seq, extent, window, None, SEED)
-        seqs = [record.seq for record in found.records]
+        seqs = [seq for seq, _, _ in found.records]
         assert seqs == sorted(set(seqs))
         assert not seqs or next_seq <= seqs[0] <= seqs[-1] <= MAX_SEQ
         assert all(hole.first <= hole.last for hole in found.holes)

@@ -21,7 +21,6 @@ from runstream_schemas.segment import (
     SEAL_OFFSET,
     STATE_OFFSET,
     Hole,
-    Record,
     SegmentHeader,
     drop_offset,
     pack_header,
@@ -69,14 +68,14 @@ FIRST_FORMS: dict[str, Event] = {"Abandoned": e.Abandoned()}
 LATER_FORMS: dict[str, Event] = {"Abandoned-2": e.Abandoned(1 << 40, "corrupt", b"\x00damaged\xff")}
 """Bytes of the same types as they are written now."""
 BODIES = [(HERE / "events" / f"{type(event).__name__}.msgpack").read_bytes() for event in EVENTS]
-RECORDS = [Record(seq, TIME + seq, body) for seq, body in enumerate(BODIES)]
+RECORDS = [(seq, TIME + seq, body) for seq, body in enumerate(BODIES)]
 HOLES = [
     Hole(2, 2, "abandoned"),
     Hole(5, (1 << 61) - 1, "torn"),
     Hole(1 << 61, (1 << 61) + 6, "corrupt", b"\x00damaged\xff"),
 ]
 """Those of the batch with holes, which has the first five events around them."""
-AROUND = [Record(seq, TIME + at, BODIES[at]) for at, seq in enumerate([0, 1, 3, 4, (1 << 61) + 7])]
+AROUND = [(seq, TIME + at, BODIES[at]) for at, seq in enumerate([0, 1, 3, 4, (1 << 61) + 7])]
 
 
 def name_of(event: Event) -> str:

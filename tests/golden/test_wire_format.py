@@ -221,7 +221,7 @@ def test_the_decoder_reads_the_golden_segment(tmp_path: Path) -> None:
 def test_the_decoder_reads_every_golden_event(tmp_path: Path) -> None:
     """Also those that came after the batches were made."""
     bodies = [path.read_bytes() for path in sorted((GOLDEN / "events").iterdir())]
-    records = [Record(seq, TIME, body) for seq, body in enumerate(bodies)]
+    records = [(seq, TIME, body) for seq, body in enumerate(bodies)]
     data = encoded(records, "zlib")
     (tmp_path / "batch").write_bytes(data)
     assert decoded(tmp_path / "batch") == batch_lines(decode_batch(data))
@@ -259,17 +259,17 @@ def test_the_decoder_reads_every_kind_of_value(tmp_path: Path) -> None:
         value if isinstance(value, msgspec.Raw | msgspec.msgpack.Ext) else msgspec.Raw(encoder.encode_row([value])[1:])
         for value in values
     ]
-    record = Record(0, TIME, encode_event(RowsLogged(RUN, "t", names, [cells])))
+    record = (0, TIME, encode_event(RowsLogged(RUN, "t", names, [cells])))
     (tmp_path / "batch").write_bytes(encoded([record]))
     assert repr(decoded(tmp_path / "batch")) == repr(lines([record]))
-    assert decode_event(record.body)
+    assert decode_event(record[2])
 
 
 def test_the_decoder_keeps_what_is_no_event_and_goes_on(tmp_path: Path) -> None:
     """Types that it does not know are events, too; bytes that are none are kept, also those that look like holes."""
     bodies = [b"\xc1", b"\x92\x05", b"\x91\xcd\x03\xe7", b"\x91\x14\x00", b"\xdd\xff\xff\xff\xff"]
     bodies += [b"\xdc\x00\x02\x14\x05", b"\x93\x14\x05\x05", b"\x91\x14"]
-    records = [Record(seq, TIME, body) for seq, body in enumerate(bodies)]
+    records = [(seq, TIME, body) for seq, body in enumerate(bodies)]
     data = encoded(records)
     (tmp_path / "batch").write_bytes(data)
     found = decoded(tmp_path / "batch")

@@ -37,7 +37,7 @@ def _values(producer: int, count: int) -> Iterator[bytes]:
 
 def _record(producer: int, step: int) -> Record:
     event = MetricLogged(f"{producer:032x}", f"m{step % 10}", step / 7, step, TIME + step)
-    return Record(step, (TIME + step) * 1_000_000, encode_event(event))
+    return step, (TIME + step) * 1_000_000, encode_event(event)
 
 
 async def _fill(servers: str, topic: str, count: int) -> None:

@@ -115,7 +115,7 @@ def _batches(entries: list[Entry]) -> list[Batch]:
     for producer_id, seq, emit_ts, event in entries:
         item: Record = record(seq, event, emit_ts)
         last = batches[-1] if batches else None
-        if last is not None and last.producer_id == producer_id and last.records[-1].seq < seq:
+        if last is not None and last.producer_id == producer_id and last.records[-1][0] < seq:
             last.records.append(item)
         else:
             batches.append(Batch(producer_id, [item], []))

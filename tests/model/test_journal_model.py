@@ -47,10 +47,11 @@ class Told:
                 assert found.reason == "abandoned"
                 self.next_seq = found.last + 1
                 continue
-            self.next_seq = found.seq + 1
-            assert found.emit_ts > self.last_time
-            self.last_time = found.emit_ts
-            while self.events[self.next_event][0] != found.body:
+            seq, emit_ts, body = found
+            self.next_seq = seq + 1
+            assert emit_ts > self.last_time
+            self.last_time = emit_ts
+            while self.events[self.next_event][0] != body:
                 assert not self.events[self.next_event][1], "an accepted event was passed over"
                 self.next_event += 1
             self.next_event += 1
@@ -269,7 +270,7 @@ class JournalMachine(RuleBasedStateMachine):
         reader = JournalReader(told.reader.path, told.reader.position)
         records, _ = read_all(reader)
         reader.close()
-        there = {record.body for record in records}
+        there = {body for _, _, body in records}
         missing = [body for body, accepted in told.events[told.next_event :] if accepted and body not in there]
         assert not missing or any(not accepted for _, accepted in told.events)
 
@@ -380,8 +381,8 @@ def test_damage_costs_only_the_events_that_it_hits(
             holes += chunk.holes
             reader = copy_reader(reader)
         reader.close()
-    assert [record.body for record in records if record.body in set(whole)] == whole
-    assert all(written.seqs[record.seq] == record.body for record in records)
+    assert [body for _, _, body in records if body in set(whole)] == whole
+    assert all(written.seqs[seq] == body for seq, _, body in records)
     lost = dict(_seqs(holes))
-    assert sorted([*lost, *(record.seq for record in records)]) == list(range(len(lost) + len(records)))
+    assert sorted([*lost, *(seq for seq, _, _ in records)]) == list(range(len(lost) + len(records)))
     assert not [seq for seq, reason in lost.items() if reason == "abandoned" and seq in written.seqs]

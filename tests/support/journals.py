@@ -224,7 +224,7 @@ def copy_reader(reader: JournalReader) -> JournalReader:
 
 def bodies(records: list[Record]) -> list[bytes]:
     """What was logged."""
-    return [record.body for record in records]
+    return [body for _, _, body in records]
 
 
 def drops(path: Path) -> dict[tuple[int, str], int]:

@@ -74,7 +74,7 @@ class MemoryTopic:
         records = (record for batch in self.batches(key) for record in batch.records)
         found: dict[int, bytes] = {}
         for record in records:
-            assert found.setdefault(record.seq, record.body) == record.body
+            assert found.setdefault(record[0], record[2]) == record[2]
         return found
 
 

@@ -105,7 +105,7 @@ def events_of(journal: Path) -> list[Event]:
     before = None
     while reader.position != before:
         before = reader.position
-        found += [decode_event(record.body) for record in reader.read(1 << 20).records]
+        found += [decode_event(record[2]) for record in reader.read(1 << 20).records]
     reader.close()
     return found
 

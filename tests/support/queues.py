@@ -18,7 +18,7 @@ def events(delivery: Delivery) -> dict[bytes, list[bytes]]:
     """Bodies by producer."""
     found: dict[bytes, list[bytes]] = {}
     for batch in delivery.batches:
-        found.setdefault(batch.producer_id, []).extend(record.body for record in batch.records)
+        found.setdefault(batch.producer_id, []).extend(body for _, _, body in batch.records)
     return found
 
 

@@ -124,7 +124,7 @@ def source_of_queue(queue: Path) -> Feed:
         for name in journal_names(journals):
             reader = JournalReader(journals / name)
             records, _ = read_all(reader)
-            found |= {(name, record.seq) for record in records}
+            found |= {(name, record[0]) for record in records}
             reader._unsynced = False  # looking is no reading: it syncs nothing
             reader.close()
         return found

@@ -220,7 +220,7 @@ class SimulatedTransport:
 
 
 def _seqs(batch: Batch) -> set[int]:
-    found = {record.seq for record in batch.records}
+    found = {seq for seq, _, _ in batch.records}
     for hole in batch.holes:
         found.update(range(hole.first, hole.last + 1))
     return found

@@ -27,7 +27,7 @@ def run_id(number: int) -> str:
 def record(seq: int, event: Any, emit_ts: int | None = None) -> Record:
     """An event in its envelope; bytes are taken as they are."""
     body = event if isinstance(event, bytes) else RowEncoder().encode(event)
-    return Record(seq, 1_000 + seq if emit_ts is None else emit_ts, body)
+    return seq, 1_000 + seq if emit_ts is None else emit_ts, body
 
 
 def batch(producer_id: bytes, events: Sequence[Any], first: int = 0, emit_ts: int | None = None) -> Batch:

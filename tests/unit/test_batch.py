@@ -28,7 +28,7 @@ from runstream_schemas.events import Abandoned, encode_event
 from runstream_schemas.segment import MAX_SEQ, Hole, Record
 
 PRODUCER = bytes(range(16))
-RECORDS = [Record(7, 1_000, b"one"), Record(8, 1_001, b"two")]
+RECORDS = [(7, 1_000, b"one"), (8, 1_001, b"two")]
 LARGE = 1 << 30
 ENCODABLE = ["none", "zlib"]
 BODIES = st.binary(min_size=1, max_size=60)
@@ -64,7 +64,7 @@ def batches(draw: st.DrawFn) -> Batch:
     holes: list[Hole] = []
     for kind in draw(st.lists(st.sampled_from("rrrrhg"), max_size=30)):
         if kind == "r":
-            records.append(Record(seq, draw(st.integers(-(1 << 63), (1 << 63) - 1)), draw(BODIES)))
+            records.append((seq, draw(st.integers(-(1 << 63), (1 << 63) - 1)), draw(BODIES)))
             seq += 1
         else:
             span = draw(st.integers(1, 3) | st.integers(1, 1 << 54))
@@ -122,7 +122,7 @@ def test_nothing_makes_no_batch() -> None:
 
 def test_a_batch_is_filled_up_to_its_limit() -> None:
     """And not a byte further."""
-    records = [Record(seq, seq, b"123456") for seq in range(10)]
+    records = [(seq, seq, b"123456") for seq in range(10)]
     for limit, counts in ((40 + 18 * 3, [3, 3, 3, 1]), (40 + 18 * 3 - 1, [2] * 5), (40 + 18 * 10, [10])):
         found = encode_batches(Batch(PRODUCER, records, []), limit)
         assert [batch_identity(data).count for data, _ in found] == counts
@@ -131,26 +131,26 @@ def test_a_batch_is_filled_up_to_its_limit() -> None:
 
 def test_an_event_above_the_limit_is_alone() -> None:
     """What is before and behind it is in other batches."""
-    records = [Record(seq, seq, b"x" * (1 if seq != 2 else 500)) for seq in range(5)]
+    records = [(seq, seq, b"x" * (1 if seq != 2 else 500)) for seq in range(5)]
     found = encode_batches(Batch(PRODUCER, records, []), 300)
     assert [(batch_identity(data).count, len(data) > 300) for data, _ in found] == [(2, False), (1, True), (2, False)]
 
 
 def test_an_event_that_compresses_below_the_limit_needs_no_claim() -> None:
     """The limit is that of the encoded batch."""
-    ((data, _),) = encode_batches(Batch(PRODUCER, [Record(0, 0, b"x" * 5000)], []), 300, "zlib")
+    ((data, _),) = encode_batches(Batch(PRODUCER, [(0, 0, b"x" * 5000)], []), 300, "zlib")
     assert len(data) < 300
 
 
 def test_what_a_codec_does_not_make_smaller_stays_as_it_is() -> None:
     """Random bytes."""
-    assert encoded([Record(0, 0, os.urandom(900))], "zlib")[4] == batch.CODECS.index("none")
+    assert encoded([(0, 0, os.urandom(900))], "zlib")[4] == batch.CODECS.index("none")
 
 
 def test_a_batch_has_no_more_events_than_readers_take(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those who read them would need too much memory."""
     monkeypatch.setattr(batch, "MAX_EVENTS", 2)
-    records = [Record(seq, 0, b"x") for seq in range(5)]
+    records = [(seq, 0, b"x") for seq in range(5)]
     found = encode_batches(Batch(PRODUCER, records, []), LARGE)
     assert [batch_identity(data).count for data, _ in found] == [2, 2, 1]
 
@@ -187,11 +187,11 @@ def test_a_hole_that_fits_nowhere_has_no_bytes(raw: bytes) -> None:
 )
 def test_an_abandoned_event_of_a_journal_has_its_own_seq_only(body: bytes) -> None:
     """Nobody logs one; were it done, what is behind it would keep its seq."""
-    records = [Record(0, 5, b"a"), Record(1, 6, body), Record(2, 7, b"b")]
+    records = [(0, 5, b"a"), (1, 6, body), (2, 7, b"b")]
     found = decode_batch(encoded(records))
     assert found.records == [records[0], records[2]]
     assert [(hole.first, hole.last) for hole in found.holes] == [(1, 1)]
-    assert records[1].body == body
+    assert records[1][2] == body
 
 
 @pytest.mark.parametrize(
@@ -200,19 +200,19 @@ def test_an_abandoned_event_of_a_journal_has_its_own_seq_only(body: bytes) -> No
 )
 def test_what_only_looks_like_a_hole_has_one_seq(body: bytes) -> None:
     """Cut, of other types, no array, or not in the short form."""
-    records = [Record(0, 5, body), Record(1, 7, b"b")]
+    records = [(0, 5, body), (1, 7, b"b")]
     assert decode_batch(encoded(records)) == Batch(PRODUCER, records, [])
 
 
 @pytest.mark.parametrize(
     ("records", "holes"),
     [
-        ([Record(-1, 0, b"x")], []),
-        ([Record(MAX_SEQ + 1, 0, b"x")], []),
-        ([Record(1, 0, b"x"), Record(1, 0, b"x")], []),
-        ([Record(2, 0, b"x"), Record(1, 0, b"x")], []),
-        ([Record(1, 0, b"")], []),
-        ([Record(5, 0, b"x")], [Hole(4, 5, "torn")]),
+        ([(-1, 0, b"x")], []),
+        ([(MAX_SEQ + 1, 0, b"x")], []),
+        ([(1, 0, b"x"), (1, 0, b"x")], []),
+        ([(2, 0, b"x"), (1, 0, b"x")], []),
+        ([(1, 0, b"")], []),
+        ([(5, 0, b"x")], [Hole(4, 5, "torn")]),
         ([], [Hole(4, 5, "torn"), Hole(5, 5, "torn")]),
         ([], [Hole(4, MAX_SEQ + 1, "torn")]),
         ([], [Hole(4, 3, "torn")]),
@@ -285,9 +285,9 @@ def test_a_bomb_does_not_go_off() -> None:
 
 def test_a_payload_may_be_as_large_as_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """And not a byte more."""
-    data = encoded([Record(0, 0, b"x" * 988)], "zlib")
+    data = encoded([(0, 0, b"x" * 988)], "zlib")
     monkeypatch.setattr(batch, "MAX_PAYLOAD", 1000)
-    assert decode_batch(data).records[0].seq == 0
+    assert decode_batch(data).records[0][0] == 0
     monkeypatch.setattr(batch, "MAX_PAYLOAD", 999)
     with pytest.raises(CorruptDataError, match="larger than 999 bytes"):
         decode_batch(data)

@@ -22,7 +22,6 @@ from runstream_schemas.chunk import (
     value_type,
 )
 from runstream_schemas.errors import CorruptDataError, UnsupportedFormatError
-from runstream_schemas.segment import Record
 
 SHA256 = "ab" * 32
 CHUNK = ArtifactChunk(SHA256, 10, 3, b"data")
@@ -160,7 +159,7 @@ def test_no_flipped_bit_goes_unnoticed(bit: int) -> None:
 
 def test_a_chunk_and_a_batch_are_told_apart() -> None:
     """By their first bytes."""
-    ((batch, _),) = encode_batches(Batch(bytes(16), [Record(0, 0, b"x")], []), 100)
+    ((batch, _),) = encode_batches(Batch(bytes(16), [(0, 0, b"x")], []), 100)
     assert (is_chunk(encode_chunk(CHUNK)), is_chunk(batch), is_chunk(b"")) == (True, False, False)
     assert (value_type(encode_chunk(CHUNK)), value_type(batch)) == ("chunk", "batch")
 

@@ -39,7 +39,7 @@ def positions(delivery: Delivery) -> dict[str, str]:
 
 def bodies(*deliveries: Delivery) -> list[bytes]:
     """What was handed out, in this order."""
-    return [record.body for delivery in deliveries for batch in delivery.batches for record in batch.records]
+    return [record[2] for delivery in deliveries for batch in delivery.batches for record in batch.records]
 
 
 def age(queue: Path) -> None:

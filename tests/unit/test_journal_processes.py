@@ -243,9 +243,9 @@ def test_signal_handlers_that_log_lose_nothing(tmp_path: Path, kept: str, end: s
         records, holes = read_all(reader)
         reader.close()
         assert holes == []
-        assert [record.seq for record in records] == list(range(len(records)))
-        assert all(one.emit_ts < other.emit_ts for one, other in itertools.pairwise(records))
-        times |= {record.emit_ts for record in records}
+        assert [seq for seq, _, _ in records] == list(range(len(records)))
+        assert all(one[1] < other[1] for one, other in itertools.pairwise(records))
+        times |= {emit_ts for _, emit_ts, _ in records}
         found.append(bodies(records))
     everything = [body for some in found for body in some]
     assert len(times) == len(everything)
@@ -266,7 +266,7 @@ while not reader.position.done:
     chunk = reader.read(1 << 20)
     assert not chunk.holes, chunk.holes
     for record in chunk.records:
-        sys.stdout.write(f"{record.seq} {record.body.split(b' ')[0].decode()}\\n")
+        sys.stdout.write(f"{record[0]} {record[2].split(b' ')[0].decode()}\\n")
 """
 
 

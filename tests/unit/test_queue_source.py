@@ -250,7 +250,7 @@ async def test_until_ends_each_living_journal_before_its_first_later_event(
             journal.append(b"%d" % number)
     everything = QueueSource(tmp_path, register=False)
     await everything.open("")
-    times = sorted(record.emit_ts for batch in (await everything.read(LIMIT)).batches for record in batch.records)
+    times = sorted(record[1] for batch in (await everything.read(LIMIT)).batches for record in batch.records)
     await everything.close()
     source = QueueSource(tmp_path, until=times[4])
     await source.open("store")

@@ -61,15 +61,13 @@ def look_on(data: bytes, next_seq: int = 0, *, final: bool = True, end: bool = F
 
 def seqs(found: Scan) -> list[int]:
     """Of the records."""
-    return [one.seq for one in found.records]
+    return [seq for seq, _, _ in found.records]
 
 
 def test_whole_records_are_taken() -> None:
     """Up to the zeros behind them."""
     data = record(0, b"a") + record(1, b"bb" * 5000)
-    assert look(data + bytes(64)) == Scan(
-        [Record(0, TIME, b"a"), Record(1, TIME + 1, b"bb" * 5000)], [], START + len(data), 2
-    )
+    assert look(data + bytes(64)) == Scan([(0, TIME, b"a"), (1, TIME + 1, b"bb" * 5000)], [], START + len(data), 2)
 
 
 def test_a_look_begins_anywhere() -> None:
@@ -158,7 +156,7 @@ def test_an_abandoned_record_with_a_damaged_length_hides_nothing() -> None:
 def test_a_final_segment_ends_behind_its_last_record() -> None:
     """So that the room behind it can be given back."""
     data = record(0) + bytes(4096)
-    assert look_on(data) == Scan([Record(0, TIME, b"body")], [], START + len(record(0)), 1, ended=True)
+    assert look_on(data) == Scan([(0, TIME, b"body")], [], START + len(record(0)), 1, ended=True)
 
 
 def test_a_final_segment_gives_up_what_is_unfinished() -> None:
@@ -171,7 +169,7 @@ def test_a_final_segment_gives_up_what_is_unfinished() -> None:
 def test_a_call_that_was_killed_before_it_stored_its_seq_leaves_no_damage() -> None:
     """Only its length is there: nothing was accepted, and nothing is wrong."""
     begun = bytes(4) + record(1)[4:8] + bytes(4088)
-    assert look_on(record(0) + begun) == Scan([Record(0, TIME, b"body")], [], START + 64, 1, ended=True)
+    assert look_on(record(0) + begun) == Scan([(0, TIME, b"body")], [], START + 64, 1, ended=True)
 
 
 def test_an_unfinished_record_that_reaches_beyond_the_segment_ends_it() -> None:
@@ -331,7 +329,7 @@ def test_any_bytes_are_read_to_the_end(pieces: list[bytes], final: bool, end: bo
     data = b"".join(pieces)
     found = look_on(data, final=final or end, end=end, window=window)
     assert found.ended == (final or end)
-    covered = sorted([*((one.seq, one.seq) for one in found.records), *(hole[:2] for hole in found.holes)])
+    covered = sorted([*((one[0], one[0]) for one in found.records), *(hole[:2] for hole in found.holes)])
     expected = 0
     for first, last in covered:
         assert first == expected
@@ -354,7 +352,7 @@ def test_whole_records_of_another_journal_are_no_records_of_this_one() -> None:
     next_seq = 0
     while True:
         found = scan(fixed(data), offset, next_seq, extent, WINDOW, seed=2)
-        seqs += [record.seq for record in found.records]
+        seqs += [seq for seq, _, _ in found.records]
         holes += found.holes
         offset, next_seq = found.offset, found.next_seq
         if found.ended:

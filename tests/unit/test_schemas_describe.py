@@ -22,7 +22,6 @@ from runstream_schemas.chunk import TYPE_HEADER
 from runstream_schemas.describe import event_definitions, event_list, json_schema
 from runstream_schemas.events import TAGS, encode_event
 from runstream_schemas.events import RowsLogged as Rows
-from runstream_schemas.segment import Record
 from runstream_schemas.values import RowEncoder
 from runstream_sink.apply import apply
 from support.json_form import json_form, unpacked
@@ -154,7 +153,7 @@ def test_an_event_of_a_later_version_is_valid(name: str) -> None:
 def test_a_wrong_event_is_not_valid_and_not_applied(wrong: list[Any]) -> None:
     """What the schema refuses, the sink makes a dead letter of."""
     assert not EVENTS.is_valid(json_form(wrong))
-    record = Record(0, 1, msgspec.msgpack.encode(wrong))
+    record = (0, 1, msgspec.msgpack.encode(wrong))
     (letter,) = apply([Batch(bytes(16), [record], [])], {}).dead
     assert letter.reason in {"invalid", "undecodable", "unknown_type"}
 

@@ -15,7 +15,7 @@ def _notices(directory: Path) -> list[LossNotice]:
     for name in journal_names(directory / "journals"):
         reader = JournalReader(directory / "journals" / name)
         while not reader.position.done:
-            found += [decode_event(record.body) for record in reader.read(1 << 20).records]
+            found += [decode_event(record[2]) for record in reader.read(1 << 20).records]
         reader.close()
     return [event for event in found if isinstance(event, LossNotice)]
 

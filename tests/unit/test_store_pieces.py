@@ -238,7 +238,9 @@ def test_what_inserts_a_row_inserts_many_in_one_statement(tmp_path: Path, name: 
     """Where the row's place was not found it would be done one by one, and slowly."""
     migrate.create(tmp_path / "store.db")
     with closing(sqlite3.connect(tmp_path / "store.db")) as connection:
-        connection.execute(f"EXPLAIN {statements._many(name)}", [None] * SQL[name].count("?") * ROWS_AT_ONCE)
+        connection.execute(
+            f"EXPLAIN {statements._many(name, ROWS_AT_ONCE)}", [None] * SQL[name].count("?") * ROWS_AT_ONCE
+        )
 
 
 def test_what_changes_a_row_is_executed_for_each(tmp_path: Path) -> None:

@@ -29,8 +29,8 @@ def test_events_are_on_the_stream_under_the_identity_that_was_told(tmp_path: Pat
     follower = Follower(tmp_path)
     follower.seek({})
     (batch,) = follower.read(1 << 20).batches
-    assert told == [(batch.producer_id, record.seq) for record in batch.records]
-    assert decode_event(batch.records[0].body) == events[0]
+    assert told == [(batch.producer_id, record[0]) for record in batch.records]
+    assert decode_event(batch.records[0][2]) == events[0]
     follower.close()
 
 

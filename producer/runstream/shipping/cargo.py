@@ -64,7 +64,7 @@ def _encode(batch: Batch, limit: int) -> list[EncodedBatch]:
         return encode_batches(batch, limit)
     except ValueError as error:
         _log.warning("a journal tells of an event twice", journal=batch.producer_id.hex(), reason=str(error))
-    records = {record.seq: record for record in reversed(batch.records)}
+    records = {record[0]: record for record in reversed(batch.records)}
     holes: dict[int, Hole] = {}
     for hole in batch.holes:
         if not any(hole.first <= seq <= hole.last for seq in (*records, *holes)):

@@ -26,7 +26,7 @@ Content = tuple[str, int]
 
 def staged_contents(staging: Path, records: Iterable[Record]) -> list[Content]:
     """What the events of these records name and what lies in the staging directory, each content once."""
-    named = dict.fromkeys(content for record in records if (content := _named(record.body)) is not None)
+    named = dict.fromkeys(content for _, _, body in records if (content := _named(body)) is not None)
     return [content for content in named if _size(_path(staging, content[0])) == content[1]]
 
 

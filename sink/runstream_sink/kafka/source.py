@@ -18,7 +18,7 @@ from runstream_schemas.batch import Batch, decode_batch
 from runstream_schemas.chunk import decode_chunk, is_chunk
 from runstream_schemas.delivery import Delivery
 from runstream_schemas.errors import CorruptDataError, MissingPayloadError
-from runstream_schemas.segment import Hole, Record
+from runstream_schemas.segment import Hole
 from runstream_sink.kafka.bounds import EARLIEST, Bound, resolve_bound
 from runstream_sink.kafka.chunks import ChunkStore
 from runstream_sink.kafka.log import Extent, Log, LogRecord, OutOfRangeError
@@ -286,7 +286,7 @@ class KafkaSource:
     def _unreadable(self, record: LogRecord) -> Batch:
         """A dead letter to be, see the module's docstring."""
         place = f"{self.name}/{record.partition}/{record.offset}"
-        letter = Record(0, _nanoseconds(record), record.value)
+        letter = (0, _nanoseconds(record), record.value)
         return Batch(sha256(place.encode()).digest()[:16], [letter], [])
 
     async def _is_finished(self, ends: Mapping[int, int]) -> bool:
@@ -312,10 +312,10 @@ class KafkaSource:
 
 def _without_payload(error: MissingPayloadError, record: LogRecord) -> Batch:
     """The first event of a batch whose payload has not come, as a dead letter to be with the bytes of the batch."""
-    first = Record(error.first_seq, _nanoseconds(record), record.value)
-    last = error.first_seq + error.count - 1
-    holes = [Hole(first.seq + 1, last, "payload_missing", b"")] if last > first.seq else []
-    return Batch(error.producer_id, [first], holes)
+    first = error.first_seq
+    last = first + error.count - 1
+    holes = [Hole(first + 1, last, "payload_missing", b"")] if last > first else []
+    return Batch(error.producer_id, [(first, _nanoseconds(record), record.value)], holes)
 
 
 def _nanoseconds(record: LogRecord) -> int:

@@ -16,6 +16,8 @@ __all__ = ["ROWS_AT_ONCE", "SQL", "execute_all", "execute_sharing", "parse_state
 
 ROWS_AT_ONCE: Final = 250
 """Measured: from 50 to 500 rows a statement take the same time; a thousand take more."""
+_ALIKE_AT_ONCE: Final = 1000
+"""The same where rows have most of their values in common, and so few parameters."""
 _ROW: Final = re.compile(r"(?<=VALUES )\((?:\?\d*, )*\?\)")
 _NAME: Final = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
@@ -46,7 +48,7 @@ def execute_all(connection: sqlite3.Connection, name: str, rows: Iterable[Any]) 
     which lets another thread prepare the next delivery meanwhile.
     """
     rows = rows if isinstance(rows, list) else list(rows)
-    many = _many(name)
+    many = _many(name, ROWS_AT_ONCE)
     whole = len(rows) - len(rows) % ROWS_AT_ONCE if many else 0
     for start in range(0, whole, ROWS_AT_ONCE):
         connection.execute(many, list(chain.from_iterable(rows[start : start + ROWS_AT_ONCE])))
@@ -56,23 +58,25 @@ def execute_all(connection: sqlite3.Connection, name: str, rows: Iterable[Any]) 
 def execute_sharing(
     connection: sqlite3.Connection, name: str, shared: Sequence[Any], columns: Sequence[Sequence[Any]]
 ) -> int:
-    """Insert rows that have some values in common, `ROWS_AT_ONCE` in a statement; how many of them, from the first.
+    """Insert rows that have some values in common, as far as they fill statements; how many of them, from the first.
 
     In the statement the values in common have numbers; those of a row follow, here column by column.
     """
-    many = _many(name)
-    whole = len(columns[0]) - len(columns[0]) % ROWS_AT_ONCE
-    width = len(columns)
-    values: list[Any] = [None] * (whole * width)
+    width, count = len(columns), len(columns[0])
+    values: list[Any] = [None] * (count * width)
     for position, column in enumerate(columns):
-        values[position::width] = column[:whole]
-    for start in range(0, whole * width, ROWS_AT_ONCE * width):
-        connection.execute(many, (*shared, *values[start : start + ROWS_AT_ONCE * width]))
-    return whole
+        values[position::width] = column
+    done = 0
+    for rows in (_ALIKE_AT_ONCE, ROWS_AT_ONCE):
+        many = _many(name, rows)
+        while count - done >= rows:
+            connection.execute(many, (*shared, *values[done * width : (done + rows) * width]))
+            done += rows
+    return done
 
 
 @cache
-def _many(name: str) -> str:
-    """The statement for `ROWS_AT_ONCE` rows; empty for one that does not insert the row of its parameters."""
-    many, found = _ROW.subn(lambda row: ", ".join([row[0]] * ROWS_AT_ONCE), SQL[name])
+def _many(name: str, rows: int) -> str:
+    """The statement for so many rows; empty for one that does not insert the row of its parameters."""
+    many, found = _ROW.subn(lambda row: ", ".join([row[0]] * rows), SQL[name])
     return many if found else ""

@@ -83,9 +83,9 @@ def _applied(batch: Batch, positions: Mapping[str, Position], seen: Seen, collec
     """The part of a batch that the store has seen; what it should have seen and has not is a finding."""
     producer = batch.producer_id.hex()
     held = seen.get(producer, ())
-    known = [record for record in batch.records if record.seq in held]
+    known = [record for record in batch.records if record[0] in held]
     position = positions.get(producer, Position())
-    missing = [r.seq for r in batch.records if r.seq not in held and (position.done or r.seq < position.next_seq)]
+    missing = [seq for seq, _, _ in batch.records if seq not in held and (position.done or seq < position.next_seq)]
     if missing:
         detail = f"{len(missing)} events from {missing[0]} to {missing[-1]} were read and not applied"
         collector.add("event_missing", f"producer {producer}", detail)
