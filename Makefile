@@ -9,7 +9,7 @@ PIP := python -m pip --disable-pip-version-check --quiet
 INSTALL := $(PIP) install --require-hashes --no-deps
 SELF := $(PIP) install --no-deps --no-build-isolation --editable .
 PYTEST := python -m pytest -n 2
-FAST := -m "not long and not crash and not server"
+WITHOUT_SERVERS := not long and not crash and not server
 
 .PHONY: demo kafka test test-fast test-others test-long mutants simulate chaos lint format bench bench-report wheel lock clean
 
@@ -27,17 +27,18 @@ test: $(VENV)/.test .venv-mlflow/.mlflow
 	$(VENV)/bin/$(PYTEST) -m "not long" --cov --cov-report=term --cov-fail-under=95
 
 test-fast: $(VENV)/.test
-	HYPOTHESIS_PROFILE=fast $(VENV)/bin/$(PYTEST) $(FAST)
+	HYPOTHESIS_PROFILE=fast $(VENV)/bin/$(PYTEST) -m "$(WITHOUT_SERVERS) and not slow"
 
-# The fast tests on every other interpreter that this machine has; one that it has not is named, and is no failure.
+# What needs no server on every other interpreter that this machine has; one that it has not is named, and is no failure.
 test-others: $(OTHER_PYTHONS:%=test-on-%)
 
 test-on-%:
 	@if python=$$(.ci/find-python $*); then \
 		$(MAKE) --no-print-directory VENV=.venv-$* PYTHON="$$python" .venv-$*/.test && \
-		echo "Fast tests on CPython $*" && HYPOTHESIS_PROFILE=fast .venv-$*/bin/$(PYTEST) $(FAST); \
+		echo "Tests on CPython $*" && \
+		HYPOTHESIS_PROFILE=fast .venv-$*/bin/$(PYTEST) -m "$(WITHOUT_SERVERS)"; \
 	else \
-		echo "CPython $* is not on this machine: its fast tests are left out"; \
+		echo "CPython $* is not on this machine: its tests are left out"; \
 	fi
 
 # LONG names some of the long tests.

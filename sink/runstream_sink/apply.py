@@ -82,10 +82,9 @@ def _fresh_records(batch: Batch, known: IntervalSet, changes: Changes) -> list[R
     else:
         fresh = []
         for record in records:
-            seq = record[0]
-            if seq not in known:
+            if record[0] not in known:
                 fresh.append(record)
-                _see(changes, batch.producer_id, known, seq, seq)
+                _see(changes, batch.producer_id, known, record[0], record[0])
     changes.events += len(fresh)
     changes.duplicates += len(records) - len(fresh)
     return fresh
@@ -125,8 +124,7 @@ def _apply_records(changes: Changes, producer_id: bytes, records: list[Record]) 
 
 
 def _bury(changes: Changes, producer_id: bytes, record: Record, reason: str, error: Exception) -> None:
-    seq, emit_ts, body = record
-    changes.dead.append(DeadLetter(producer_id, seq, emit_ts, reason, _described(error), body))
+    changes.dead.append(DeadLetter(producer_id, *record[:2], reason, _described(error), record[2]))
 
 
 def _described(error: Exception) -> str:

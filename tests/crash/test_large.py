@@ -13,6 +13,8 @@ from runstream_sink import query
 from support.environment import unmeasured
 from support.pipeline import Pipeline, forget_everything, run_program
 
+pytestmark = pytest.mark.slow
+
 FULL = pytest.mark.long
 MIB = 1 << 20
 

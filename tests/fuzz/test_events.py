@@ -26,6 +26,8 @@ from support.hostile import limited
 from support.hostile_events import RUN, nested
 from support.pipeline import Pipeline
 
+pytestmark = pytest.mark.slow
+
 Capture = pytest.CaptureFixture[str]
 PRODUCER = bytes(range(16))
 LAST_TIME = (1 << 63) - 1

@@ -15,6 +15,8 @@ from support.commands import invoke
 from support.hostile import limited, mutate
 from support.pipeline import Pipeline, forget_everything
 
+pytestmark = pytest.mark.slow
+
 Capture = pytest.CaptureFixture[str]
 INTERNAL = 70
 

@@ -11,6 +11,8 @@ from support.http_sink import HttpSink, http_sink
 from support.pipeline import Pipeline
 from support.programs import Program
 
+pytestmark = pytest.mark.slow
+
 _PROGRAM = """
     import sys, threading
     import runstream

@@ -92,6 +92,7 @@ def described(client: httpx.Client) -> BaseSchema:
     return openapi.from_url(f"{client.base_url}/schema")
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_nothing_that_schemathesis_makes_up_fails(described: BaseSchema, data: st.DataObject) -> None:

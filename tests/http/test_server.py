@@ -240,6 +240,7 @@ async def _fails(_limit: int) -> None:
     raise OSError("the disk is gone")
 
 
+@pytest.mark.slow
 async def test_a_stream_that_is_away_refuses_writes_and_takes_them_when_it_is_back(tmp_path: Path) -> None:
     """A queue on a file system that is read-only for a while: reads go on, and nothing is half done."""
     queue = tmp_path / "queue"
@@ -300,6 +301,7 @@ async def _upload_began(writer: Writer) -> None:
     await until(begun)
 
 
+@pytest.mark.slow
 async def test_the_command_serves_says_where_and_ends_by_a_signal(tmp_path: Path) -> None:
     """``runstream sink`` on a free port; by --once and --no-http nothing is served."""
     store = tmp_path / "store"

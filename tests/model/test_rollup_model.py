@@ -98,6 +98,7 @@ def _seen(bucket: query.Bucket, width: int) -> tuple[Any, ...]:
     return bucket.first_step // width, bucket.count, bucket.nans, *extremes, *ends
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(st.data())
 def test_the_rollup_depends_on_the_points_alone(data: st.DataObject) -> None:

@@ -180,6 +180,7 @@ ASKED = st.tuples(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.lists(RUN, max_size=12), st.lists(ASKED, min_size=1, max_size=6))
 def test_a_search_finds_what_its_definition_says(

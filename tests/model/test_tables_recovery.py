@@ -154,6 +154,7 @@ def contents(directory: Path) -> Group:
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*.csv")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("many", [False, True])
 @settings(deadline=None, max_examples=30)
 @given(groups=groups, power=st.booleans())

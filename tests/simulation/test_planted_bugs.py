@@ -18,6 +18,8 @@ from runstream_sink.tables.filesystem import FileSystem
 from support.journals import FaultyBuffer
 from support.simulation import failure_of
 
+pytestmark = pytest.mark.slow
+
 MOST_SEEDS = 60
 Plant = Callable[[pytest.MonkeyPatch], None]
 

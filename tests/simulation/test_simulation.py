@@ -15,6 +15,8 @@ from support.simulation_disk import Disk
 from support.simulation_kafka import KafkaWorld
 from support.simulation_world import World
 
+pytestmark = pytest.mark.slow
+
 BLOCK = 10
 
 

@@ -61,6 +61,7 @@ def _quick_results(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHEAP)
 def test_a_benchmark_runs_at_its_smallest_size(tmp_path: Path, name: str) -> None:
     """By the runner; its results, and what the runner makes of them, are files."""

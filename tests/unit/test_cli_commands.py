@@ -43,6 +43,7 @@ def _wait(condition: object, process: subprocess.Popen[str]) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_the_way_from_events_to_equal_digests(pipeline: Pipeline, tmp_path: Path) -> None:
     """Sink, digest, verify and replay as processes of their own; data alone goes to standard output."""
     _log(pipeline)
@@ -68,6 +69,7 @@ def test_the_settings_of_the_environment_hold(pipeline: Pipeline) -> None:
     assert start("digest", cwd=pipeline.root, **pipeline.environment).code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_sink_gracefully(pipeline: Pipeline, number: signal.Signals) -> None:
     """What was read is committed; a second sink is refused meanwhile, and the store says who holds it."""

@@ -12,6 +12,8 @@ import pytest
 
 from support.serving import EXAMPLE, Serving, completion, events_of, text_of
 
+pytestmark = pytest.mark.slow
+
 ASKED = "What does yield do?"
 
 

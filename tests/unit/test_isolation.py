@@ -183,6 +183,7 @@ def test_the_names_of_a_tables_columns_have_a_limit(monkeypatch: pytest.MonkeyPa
         parts.append(parts.TableState(RUN, "t"), entries, 1 << 20, str)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", ["MAX_COLUMNS", "MAX_CELLS"])
 def test_very_wide_tables_are_the_same_in_whatever_order_their_rows_come(
     tmp_path: Path, limit: str, monkeypatch: pytest.MonkeyPatch

@@ -20,6 +20,8 @@ from runstream_schemas.reader import JournalReader, has_writer, journal_names
 from support.environment import unmeasured
 from support.journals import FaultyFilesystem, bodies, drops, journal_path, make_journal, read_all
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def disk() -> FaultyFilesystem:

@@ -26,6 +26,8 @@ from support.stores import opened, reading
 from support.topics import encoded, expected_digest, store_digest
 from support.waiting import until
 
+pytestmark = pytest.mark.slow
+
 TIMEOUT = 60
 
 

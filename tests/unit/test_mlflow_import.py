@@ -344,6 +344,7 @@ _POINTS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(stages=st.lists(st.dictionaries(st.sampled_from("abc"), _POINTS, max_size=3), min_size=1, max_size=4))
 def test_each_point_is_there_once_however_it_came(

@@ -13,6 +13,8 @@ from runstream_sink.queue_source import QueueSource
 from support.journals import FaultyFilesystem, make_journal
 from support.queues import LIMIT, dead_journal, events, read_on
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 async def source(tmp_path: Path) -> AsyncIterator[QueueSource]:

@@ -286,6 +286,7 @@ class Hostile:
         return (self.pattern * (size // period + 2))[offset % period : offset % period + size]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "pattern",
     [

@@ -69,6 +69,7 @@ async def test_a_living_journal_is_shipped_up_to_now_and_stays(tmp_path: Path) -
     journal.close()
 
 
+@pytest.mark.slow
 async def test_segments_are_freed_while_the_journal_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Soon after they are acknowledged, so that a program that comes to its quota goes on."""
     monkeypatch.setattr("runstream.shipping.shipper._FREE", 0.01)
@@ -139,6 +140,7 @@ async def test_it_goes_on_where_one_that_was_killed_had_come_to(tmp_path: Path) 
     journal.close()
 
 
+@pytest.mark.slow
 async def test_brokers_that_come_back_get_everything(tmp_path: Path) -> None:
     """It tells why it waits, and that all is well again."""
     journal = make_journal(tmp_path)

@@ -18,6 +18,8 @@ from support.queues import dead_journal
 from support.shipping import JournalDir, journals_for
 from support.waiting import until
 
+pytestmark = pytest.mark.slow
+
 NOBODY = "kafka://127.0.0.1:1/topic"
 TIMEOUT = 60
 

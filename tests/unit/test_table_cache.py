@@ -59,6 +59,7 @@ def _segments(reader: SqliteReader) -> list[str]:
     return sorted(path.name for path in cache_directory(reader).rglob("*.parquet"))
 
 
+@pytest.mark.slow
 async def test_a_part_that_grew_is_converted_from_where_it_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

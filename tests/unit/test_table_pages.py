@@ -357,6 +357,7 @@ CELLS = (
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(st.data())
 def test_a_page_says_what_the_parts_say_whatever_was_logged(data: st.DataObject) -> None:

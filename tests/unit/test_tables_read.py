@@ -78,6 +78,7 @@ def test_two_thousand_columns(tmp_path: Path) -> None:
     assert second["column 1999"] == "1999"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", ['"', ",\n", "ü\u2028\r", '"\n'])
 def test_cells_of_ten_megabytes(tmp_path: Path, unit: str) -> None:
     """Larger than a block, of whatever is special in CSV."""

@@ -50,6 +50,7 @@ def test_depth_has_a_limit() -> None:
     assert (deeper, converted) == ("[['leaf']]", 1)
 
 
+@pytest.mark.slow
 def test_nesting_that_is_shared_many_times_ends() -> None:
     """A structure whose text would have 2**100 leaves is cut, quickly and counted."""
     for wrap in (lambda inner: [inner, inner], lambda inner: {"a": inner, "b": inner}):

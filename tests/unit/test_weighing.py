@@ -113,6 +113,7 @@ def test_any_bytes_are_weighed(monkeypatch: pytest.MonkeyPatch, seed: int) -> No
     assert not is_too_heavy(b"\xdd\xff\xff\xff\xff")
 
 
+@pytest.mark.slow
 def test_an_event_below_a_mebibyte_is_not_looked_at() -> None:
     """It is decoded at once; what it holds cannot take much."""
     event = decode_event(event_of(b"\x90", 1 << 20))
@@ -120,6 +121,7 @@ def test_an_event_below_a_mebibyte_is_not_looked_at() -> None:
     assert len(event.rows[0][0]) > 1_000_000
 
 
+@pytest.mark.slow
 def test_an_event_of_too_many_rows_is_dead() -> None:
     """However narrow they are, each takes memory on its way into a file."""
     most, one_more = (ev.RowsLogged(RUN, "t", [], [[]] * (MAX_ROWS + more)) for more in (0, 1))
