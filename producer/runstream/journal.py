@@ -82,7 +82,6 @@ class Journal:
         self._next_seq = 0
         self._refused, self._refused_at = "", 0
         self._spare: Segment | None = None
-        self._sizes: dict[int, int] = {}
         self._closed = False
         self._finished = False
         self._new_entries = True
@@ -188,28 +187,44 @@ class Journal:
         segment, refusal = self._create(capacity)
         with self._lock:
             self._refused = refusal
-            if segment is not None and (self._closed or segment.index < self._current.index):
-                self._discard(segment)  # a log call could not wait and made a later one itself
-                return True
-            self._spare = segment
+        if segment is not None:
+            self._offer(segment)
         return segment is not None
+
+    def _offer(self, segment: Segment) -> None:
+        """Let log calls go on in a segment, behind those that they could not wait for and made themselves meanwhile."""
+        with contextlib.suppress(OSError):
+            while True:
+                with self._lock:
+                    if self._closed:
+                        break
+                    if segment.index > self._current.index:
+                        self._spare = segment
+                        return
+                self.directory.renumber_segment(segment)
+        self.directory.discard_segment(segment)
 
     def lasts(self) -> float:
         """Seconds for which the next segment will do, at the pace of the last one."""
         size, nanoseconds = self._current.pace
         return self._largest * nanoseconds / 1e9 / size if size else inf
 
-    def sync(self) -> None:
-        """Put what was appended so far on the disk, and let go of the segments that are full.  Raises OSError."""
+    def sync(self, between: Callable[[], object] = bool) -> None:
+        """Put what was appended so far on the disk, and let go of the segments that are full.  Raises OSError.
+
+        ``between`` is called behind each full one: of very many, they take longer than the next segment lasts.
+        """
         with self._lock:  # not while syncing: log calls would wait for the disk, and a signal handler for ever
             within = self._busy  # a signal handler in a log call: the event in the making may be the last, or the next
             seq, current = self._next_seq - within, self._current
+        while self._finish_before(current):
+            between()  # no lock is held: it may want that of the log calls, one of which may wait for this sync
         self._sync_to(seq, current, always=within)
 
     def _sync_to(self, seq: int, current: Segment, *, always: bool = False) -> None:
         with self._syncing:
-            while not self._finished and self._oldest is not current and self._oldest.following is not None:
-                self._finish_oldest(self._oldest.following)
+            while self._finish_before(current):
+                pass
             if self._finished or (seq <= self._synced_seq and not always):
                 return
             self._sync_entries()
@@ -226,16 +241,20 @@ class Journal:
             self._new_entries |= new_entries
             raise
 
-    def _finish_oldest(self, following: Segment) -> None:
-        """Sync the oldest segment, which nobody writes to any more, and let go of it."""
-        oldest = self._oldest
-        if not oldest.sealed:  # an exception came between leaving it and sealing it
-            oldest.seal()
-        oldest.buffer.close()  # before the sync, which would take its pages out of the mapping one by one
-        self._filesystem.sync(oldest.descriptor)
-        if self._oldest is oldest:
-            self._oldest = following
-            self._filesystem.close(oldest.descriptor)
+    def _finish_before(self, current: Segment) -> bool:
+        """Sync the oldest segment, which nobody writes to any more, and let go of it; False if that is ``current``."""
+        with self._syncing:
+            oldest, following = self._oldest, self._oldest.following
+            if self._finished or oldest is current or following is None:
+                return False
+            if not oldest.sealed:  # an exception came between leaving it and sealing it
+                oldest.seal()
+            oldest.buffer.close()  # before the sync, which would take its pages out of the mapping one by one
+            self._filesystem.sync(oldest.descriptor)
+            if self._oldest is oldest:
+                self._oldest = following
+                self._filesystem.close(oldest.descriptor)
+            return True
 
     def close(self) -> None:
         """Seal the journal: nothing follows, and the room that was not used is given back.  Raises OSError.
@@ -255,7 +274,7 @@ class Journal:
             self._finish(current)
         finally:
             if spare is not None:
-                self._discard(spare)
+                self.directory.discard_segment(spare)
             self.directory.release()
             if self.nested is not None:
                 self.nested.close()
@@ -277,11 +296,10 @@ class Journal:
 
     def _begin(self) -> Segment:
         first = self.directory.create_segment(min(_FIRST_SEGMENT, self._largest))
-        self._sizes[first.index] = first.capacity
         try:
             self.directory.publish()
         except BaseException:
-            self._unmap(first)
+            self.directory.let_go(first)
             raise
         return first
 
@@ -295,14 +313,14 @@ class Journal:
             finally:
                 self._finished = True
                 self._let_go_before(current)
-                self._unmap(current)
+                self.directory.let_go(current)
 
     def _let_go_before(self, current: Segment) -> None:
         """Let go of the segments that could not be synced; there are none where all is well."""
         while self._oldest is not current and self._oldest.following is not None:
             oldest, self._oldest = self._oldest, self._oldest.following
             with contextlib.suppress(OSError):
-                self._unmap(oldest)
+                self.directory.let_go(oldest)
 
     def _append_nested(self, body: bytes) -> str | None:
         """This thread is in the middle of an append: the call comes from a signal handler or a destructor."""
@@ -342,38 +360,23 @@ class Journal:
         if self._refused and (self.kept or now - self._refused_at < _RETRY):
             return None
         self.stalls += 1
-        segment, self._refused = self._create(self._size_on_the_spot(needed))
+        segment, self._refused = self._create(max(needed, min(self._capacity * _GROWTH, _ON_THE_SPOT, self._largest)))
         self._refused_at = now
         unfit = self._spare
         if segment is not None and unfit is not None:
             self._spare = None
-            self._discard(unfit)
+            self.directory.discard_segment(unfit)
         return segment
-
-    def _size_on_the_spot(self, needed: int) -> int:
-        return max(needed, min(self._current.capacity * _GROWTH, _ON_THE_SPOT, self._largest))
 
     def _create(self, capacity: int) -> tuple[Segment | None, str]:
         """A new segment, or the reason why there is none."""
         try:
-            if not self._has_room(capacity):
+            if not self.directory.has_room(capacity, self._quota):
                 return None, "quota"
             segment = self.directory.create_segment(capacity, filled=is_much(*self._current.pace))
         except OSError:
             return None, "disk"
-        self._sizes[segment.index] = capacity
-        self._new_entries = True
         return segment, ""
-
-    def _has_room(self, capacity: int) -> bool:
-        """Whether a segment more stays within the quota.  The disk is asked only where it does not seem so."""
-        if sum(self._sizes.copy().values()) + capacity <= self._quota:
-            return True
-        applied = self.directory.applied()
-        for index in self._sizes.copy():
-            if index < applied:
-                self._sizes.pop(index, None)
-        return sum(self._sizes.copy().values()) + capacity <= self._quota
 
     def _enter(self, segment: Segment) -> None:
         """Go on in a segment.  There is no call in here, so that no signal can part what belongs together."""
@@ -382,19 +385,9 @@ class Journal:
         self._current.end = self._position
         self._current.following = segment
         self._current = segment
+        self._new_entries = True
         self._buffer = segment.buffer
         self._capacity = segment.capacity
         self._position = HEADER_SIZE
         if self._spare is segment:
             self._spare = None
-
-    def _discard(self, segment: Segment) -> None:
-        self._sizes.pop(segment.index, None)
-        with contextlib.suppress(OSError):
-            self._unmap(segment)
-        with contextlib.suppress(OSError):
-            self.directory.remove_segment(segment.index)
-
-    def _unmap(self, segment: Segment) -> None:
-        segment.buffer.close()
-        self._filesystem.close(segment.descriptor)

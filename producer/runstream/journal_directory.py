@@ -78,6 +78,8 @@ class JournalDirectory:
         self._consumers = consumers
         self._filesystem = filesystem
         self._names, self._indices = count(), count()
+        self._sizes: dict[int, int] = {}
+        """Capacities of the segments that not every consumer has applied, as far as is known, by index."""
         self._path = journals / f"{self.name}.new"
         around = [journals, *journals.parents]
         self._around = around[: 1 + max(2, sum(not place.exists() for place in around))]
@@ -107,9 +109,7 @@ class JournalDirectory:
             if filled:
                 self._filesystem.fill(descriptor, capacity)
             populated = filled and self._filesystem.populate(buffer)
-            index = next(self._indices)
-            buffer[0:HEADER_SIZE] = pack_header(self.producer_id, index, capacity, time.time_ns())
-            self._filesystem.rename(made, self._path / segment_name(index))
+            index = self._number(made, capacity, buffer)
         except BaseException:
             buffer.close()
             with contextlib.suppress(OSError):
@@ -119,9 +119,48 @@ class JournalDirectory:
             raise
         return Segment(index, capacity, descriptor, buffer, populated=populated)
 
-    def remove_segment(self, index: int) -> None:
-        """Remove a segment that was prepared in vain."""
-        self._filesystem.remove(self._path / segment_name(index))
+    def renumber_segment(self, segment: Segment) -> None:
+        """Let a segment that is not used yet come behind all that there are.  Raises OSError, and then it is gone."""
+        made = self._path / f"{next(self._names)}.new"  # no name ever has the header of another, even after a kill
+        self._filesystem.rename(self._path / segment_name(segment.index), made)
+        self._sizes.pop(segment.index, None)
+        try:
+            segment.index = self._number(made, segment.capacity, segment.buffer)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self._filesystem.remove(made)
+            raise
+
+    def _number(self, made: Path, capacity: int, buffer: Buffer) -> int:
+        """Let readers see a file as the last segment; its index."""
+        index = next(self._indices)
+        buffer[0:HEADER_SIZE] = pack_header(self.producer_id, index, capacity, time.time_ns())
+        self._filesystem.rename(made, self._path / segment_name(index))
+        self._sizes[index] = capacity
+        return index
+
+    def let_go(self, segment: Segment) -> None:
+        """Unmap a segment, and close its file.  Raises OSError."""
+        segment.buffer.close()
+        self._filesystem.close(segment.descriptor)
+
+    def discard_segment(self, segment: Segment) -> None:
+        """Leave nothing behind of a segment that was prepared in vain."""
+        self._sizes.pop(segment.index, None)
+        with contextlib.suppress(OSError):
+            self.let_go(segment)
+        with contextlib.suppress(OSError):
+            self._filesystem.remove(self._path / segment_name(segment.index))
+
+    def has_room(self, capacity: int, quota: int) -> bool:
+        """Whether a segment more stays within the quota, bytes.  The disk is asked only where it does not seem so."""
+        if sum(self._sizes.copy().values()) + capacity <= quota:
+            return True
+        applied = self.applied()
+        for index in self._sizes.copy():
+            if index < applied:
+                self._sizes.pop(index, None)
+        return sum(self._sizes.copy().values()) + capacity <= quota
 
     def applied(self) -> int:
         """Index of the first segment that not every registered consumer has applied; 0 while none is registered."""

@@ -142,7 +142,7 @@ class Keeper:
             try:
                 prepared |= journal.prepare()
                 if sync:
-                    journal.sync()
+                    journal.sync(journal.prepare)
             except OSError as failure:
                 error = str(failure)
         with self._tended:

@@ -169,11 +169,11 @@ def test_a_sync_does_not_count_the_event_that_it_interrupts(journal: Journal, tm
     assert not journal.interrupted
 
 
-@pytest.mark.parametrize(("late", "kept", "indices"), [("allocate", True, [0, 1, 2]), ("rename", False, [0, 2, 3])])
-def test_a_segment_that_was_prepared_too_late_is_thrown_away(
-    tmp_path: Path, late: str, kept: bool, indices: list[int]
+@pytest.mark.parametrize(("late", "indices"), [("allocate", [0, 1, 2]), ("rename", [0, 2, 3])])
+def test_a_segment_that_was_prepared_late_comes_behind_those_that_log_calls_made(
+    tmp_path: Path, late: str, indices: list[int]
 ) -> None:
-    """Where a log call has made a later one itself meanwhile, and not one that is to be read before: indices rise."""
+    """Indices rise, whenever a log call could not wait; nothing that was prepared is thrown away for that."""
 
     class Slow(Filesystem):
         """Lets a log call come in between, once."""
@@ -199,14 +199,65 @@ def test_a_segment_that_was_prepared_too_late_is_thrown_away(
     disk.armed = True
     journal.prepare()
     assert not disk.armed
-    assert (journal._spare is not None) is kept
-    journal.append(b"next")
     path = journal_path(tmp_path, journal)
     assert {name.name for name in path.iterdir()} == {"lock", *(f"{index:010d}.seg" for index in indices)}
+    assert journal._spare is not None
+    assert journal._spare.index == indices[-1]
+    while journal._spare is not None:
+        journal.append(bytes(10_000))
+    journal.append(b"last")
     journal.close()
     reader = JournalReader(path)
-    assert [len(body) for body in bodies(read_all(reader)[0])] == [70_000, 4]
+    records, holes = read_all(reader)
     reader.close()
+    assert {len(body) for body in bodies(records)} == {70_000, 10_000, 4}
+    assert ([seq for seq, _, _ in records], holes) == (list(range(len(records))), [])
+
+
+@pytest.mark.parametrize("fails", [2, 3])
+def test_a_late_segment_that_cannot_be_renamed_is_gone(tmp_path: Path, fails: int) -> None:
+    """Whichever of its renames fails: the journal goes on without it, and leaves nothing behind."""
+
+    class Failing(Filesystem):
+        """Lets a log call come in behind the first rename, and fails at another."""
+
+        renames = -100
+
+        def rename(self, source: Path, target: Path) -> None:
+            self.renames += 1
+            if self.renames == fails + 1:  # the second is that of the log call's own segment
+                raise OSError(errno.EIO, "broken")
+            super().rename(source, target)
+            if self.renames == 1:
+                assert journal.append(bytes(70_000)) is None
+
+    disk = Failing()
+    journal = make_journal(tmp_path, disk)
+    disk.renames = 0
+    journal.prepare()
+    assert disk.renames == fails + 1
+    assert journal._spare is None
+    path = journal_path(tmp_path, journal)
+    assert {name.name for name in path.iterdir()} == {"lock", "0000000000.seg", "0000000002.seg"}
+    journal.prepare()
+    assert journal._spare is not None
+    journal.close()
+    reader = JournalReader(path)
+    assert [len(body) for body in bodies(read_all(reader)[0])] == [70_000]
+    reader.close()
+
+
+def test_segments_are_prepared_between_full_ones_that_are_synced(tmp_path: Path) -> None:
+    """Many full segments take the disk longer than the next one lasts."""
+    journal = make_journal(tmp_path)
+    for _ in range(4):
+        journal.append(bytes(70_000))
+    between = []
+    journal.sync(lambda: between.append((journal.synced, journal.prepare())))
+    assert [synced for synced, _ in between] == [0] * 4
+    assert [made for _, made in between] == [True, False, False, False]
+    assert journal.synced == 4
+    journal.close()
 
 
 def test_a_journal_that_nobody_can_lock_is_not_made(tmp_path: Path) -> None:
