@@ -54,16 +54,16 @@ BENCHMARKS: Final = (
     Benchmark("instructions", JOURNALED, 1, needs="valgrind"),
     Benchmark("startup", NONE, 2, "", "--rounds 3", "--rounds 1 --no-peers", "--no-peers"),
     Benchmark("visible", COMMITTED, 4, "", "--rounds 2 --seconds 5", "--rounds 1 --rate 100 --seconds 0.5"),
-    # Before the sink's, which removes very many files: for minutes ext4 makes new ones slowly after that.
+    # Before those of the sink and the replay, which remove very many files: for minutes ext4 is slow to make new ones.
     Benchmark("growth", COMMITTED, 20, "", "--share 0.1 --rounds 1", "--share 0.001 --rounds 1 --scales 2"),
     Benchmark("sink", COMMITTED, 10, "", "--rounds 1 --events 100000", "--rounds 1 --events 500"),
     Benchmark(
         "replay",
         COMMITTED,
-        10,
+        15,
         "",
-        "--rounds 1 --metrics 500000 --rows 50000",
-        "--rounds 1 --metrics 500 --rows 50",
+        "--rounds 1 --metrics 500000 --rows 50000 --runs 10000",
+        "--rounds 1 --metrics 500 --rows 50 --runs 5",
     ),
     Benchmark("memory", COMMITTED, 4, "", "--events 360000", "--events 1000"),
     Benchmark("search", NONE, 6, "", "--runs 20000 --rounds 5", "--runs 1000 --rounds 1"),

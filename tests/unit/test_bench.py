@@ -188,10 +188,18 @@ def test_targets_of_one_call_are_ratios_within_one_run(module: Any) -> None:
 
 def test_a_replay_that_was_only_projected_is_no_measurement(module: Any) -> None:
     """However fast it would be."""
-    found = {"metrics": {"seconds": 1.0, "measured": False}, "2 KB rows": {"seconds": 30.0, "measured": True}}
+    found = {
+        "metrics": {"seconds": 1.0, "measured": False},
+        "2 KB rows": {"seconds": 30.0, "measured": True},
+        "request runs": {"seconds": 1.0, "rate": 5000.0, "measured": False},
+    }
     judged = module("targets").judge({"replay": {"results": found, "run": {}}})
     met = {one["what"]: one["met"] for one in judged if one["benchmark"] == "replay"}
-    assert met == {"replay of 10 million metrics": None, "replay of 1 million 2 KB rows": True}
+    assert met == {
+        "replay of 10 million metrics": None,
+        "replay of 1 million 2 KB rows": True,
+        "replay of 1 million request runs": None,
+    }
 
 
 def test_the_page_of_figures_is_made_from_the_results(
