@@ -165,6 +165,14 @@ TARGETS: Final = (
     Target("emit to visible, 1,000 events/s: p99", "≤ 100 ms", "visible", _of("runstream", "p99"), 100, "{:,.1f} ms"),
     Target("sink memory above import", "≤ 200 MB", "memory", _largest_memory, 200e6 / 2**20, "{:,.0f} MiB"),
     Target(
+        "sink memory above import, 1 million request runs",
+        "≤ 200 MB",
+        "replay",
+        _measured("request runs", "memory"),
+        200e6 / 2**20,
+        "{:,.0f} MiB",
+    ),
+    Target(
         "search by metric and param, first page",
         "≤ 50 ms",
         "search",

@@ -191,7 +191,7 @@ def test_a_replay_that_was_only_projected_is_no_measurement(module: Any) -> None
     found = {
         "metrics": {"seconds": 1.0, "measured": False},
         "2 KB rows": {"seconds": 30.0, "measured": True},
-        "request runs": {"seconds": 1.0, "rate": 5000.0, "measured": False},
+        "request runs": {"seconds": 1.0, "rate": 5000.0, "memory": 100.0, "measured": False},
     }
     judged = module("targets").judge({"replay": {"results": found, "run": {}}})
     met = {one["what"]: one["met"] for one in judged if one["benchmark"] == "replay"}
@@ -199,6 +199,7 @@ def test_a_replay_that_was_only_projected_is_no_measurement(module: Any) -> None
         "replay of 10 million metrics": None,
         "replay of 1 million 2 KB rows": True,
         "replay of 1 million request runs": None,
+        "sink memory above import, 1 million request runs": None,
     }
 
 
