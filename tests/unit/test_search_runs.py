@@ -39,6 +39,29 @@ EVENTS: list[Any] = [
 ]
 
 
+@pytest.mark.parametrize(("order", "looked_at"), [("start_time", False), ("end_time", True)])
+async def test_what_is_few_depends_on_whether_there_is_a_walk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: str, looked_at: bool
+) -> None:
+    """Without an index that has the order, all runs would be looked at instead of those of a term."""
+    monkeypatch.setattr(search_sql, "_VERY_FEW", 0)
+    monkeypatch.setattr(search_sql, "_FEW", len(EVENTS))
+    asked: list[str] = []
+    select = search_sql._RunQuery._select
+
+    def noted(query_: Any, source: str, *rest: Any) -> Any:
+        asked.append(source)
+        return select(query_, source, *rest)
+
+    monkeypatch.setattr(search_sql._RunQuery, "_select", noted)
+    async with opened(tmp_path) as store:
+        await ingest(store, [batch(P, EVENTS)])
+    async with reading(tmp_path) as reader:
+        await query.search_runs(reader, ["7"], "", [order], limit=1)
+    assert asked
+    assert all(("AS found" in source) is looked_at for source in asked)
+
+
 @pytest.fixture(params=[0, search_sql._FEW], ids=["walking", "looking at few"])
 async def reader(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest

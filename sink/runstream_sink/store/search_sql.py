@@ -31,9 +31,9 @@ from runstream_sink.store.search_terms import NEVER, Builder, compared, run_attr
 __all__ = ["search"]
 
 _FEW: Final = 4_000
-"""More runs are never looked at one by one where an index has the order of the page."""
+"""More runs are not looked at one by one, nor counted."""
 _VERY_FEW: Final = 500
-"""Runs that always are: to walk may take longer than expected, to look at them does not."""
+"""Runs that always are looked at: to walk may take longer than expected, to look at them does not."""
 _LIFECYCLE: Final = """CASE
   WHEN e.lifecycle_ord IS NOT NULL AND (r.lifecycle_ord IS NULL OR e.lifecycle_ord > r.lifecycle_ord) THEN e.lifecycle
   ELSE coalesce(r.lifecycle, 'active')
@@ -100,11 +100,11 @@ class _RunQuery:
         """The page."""
         if NEVER in self._conditions:
             return []
-        source = self._rarest()
-        if source is not None:
-            return self._sorted(f"({source}) AS found CROSS JOIN runs AS r ON r.id = found.run")
         first, *others = self._keys
         parts = list(walks(self._builder, first.order))
+        source = self._rarest(self._few() if parts else _FEW)
+        if source is not None:
+            return self._sorted(f"({source}) AS found CROSS JOIN runs AS r ON r.id = found.run")
         if not parts:
             return self._sorted("runs AS r")
         rows: list[Placed] = []
@@ -113,10 +113,14 @@ class _RunQuery:
                 rows += self._walked(part, others, self._plan.limit - len(rows))
         return rows
 
-    def _rarest(self) -> str | None:
-        """The source with the fewest runs, if there is one with few."""
+    def _few(self) -> int:
+        """Runs that are rather looked at one by one than walked through in the order of the page."""
         ((runs,),) = self._builder.rows("SELECT coalesce(max(id), 0) FROM runs")
-        rarest, least = None, min(_FEW, max(_VERY_FEW, isqrt(self._plan.limit * runs))) + 1
+        return min(_FEW, max(_VERY_FEW, isqrt(self._plan.limit * runs)))
+
+    def _rarest(self, few: int) -> str | None:
+        """The source with the fewest runs, if there is one with ``few`` at most."""
+        rarest, least = None, few + 1
         for source in sources(self._builder, self._plan):
             ((count,),) = self._builder.rows(f"SELECT count(*) FROM (SELECT 1 FROM ({source}) LIMIT {least})")
             if count < least:
