@@ -29,7 +29,7 @@ from typing import Any, Final
 import history
 import search
 import tables
-from processes import call
+from processes import call, log
 from timing import exponent, print_table, steep, write_json
 
 from runstream_sink import query
@@ -105,7 +105,7 @@ def _work(directory: Path, scale: int, share: float, taken: Taken) -> None:
         queue = directory / kind.replace(" ", "-")
         stream = f"queue:{queue}"
         os.sync()
-        emitted = call("emit_runs", stream, count) if kind == "request runs" else call("emit", stream, kind, count)
+        emitted = log(stream, kind, count)
         taken.note(WORK, f"log {kind}", scale, emitted["seconds"] * 1000)
         os.sync()
         consumed = call("sink_once", stream, f"{queue}-store")

@@ -13,7 +13,20 @@ from typing import Any
 
 from programs import MARKER
 
-__all__ = ["DEADLINE", "PACED", "PROGRAMS", "WARM", "Program", "call", "latencies", "pause", "running", "wait_for"]
+__all__ = [
+    "DEADLINE",
+    "PACED",
+    "PROGRAMS",
+    "WARM",
+    "Program",
+    "call",
+    "latencies",
+    "log",
+    "memory_above_import",
+    "pause",
+    "running",
+    "wait_for",
+]
 
 PROGRAMS = Path(__file__).with_name("programs.py")
 PACED, WARM = "sent", "warm"
@@ -68,6 +81,16 @@ def call(name: str, *arguments: object, **environment: str) -> dict[str, Any]:
             told = program.line()
             if isinstance(told, dict):
                 return told
+
+
+def log(stream: str, kind: str, count: int) -> dict[str, Any]:
+    """Have so many metrics, 2 KB rows or request runs logged; what the program says that did it."""
+    return call("emit_runs", stream, count) if kind == "request runs" else call("emit", stream, kind, count)
+
+
+def memory_above_import(told: dict[str, Any]) -> float:
+    """MiB that a program took at most, above what it had when all was imported, by what it says."""
+    return float(told["memory"]["peak"] - told["imported"]["rss"]) / 2**20
 
 
 def latencies(store: Path, count: int) -> list[float]:

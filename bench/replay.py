@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from processes import call
+from processes import call, log, memory_above_import
 from timing import print_table, write_json
 
 WHOLE = {"metrics": 10_000_000, "2 KB rows": 1_000_000, "request runs": 1_000_000}
@@ -45,13 +45,13 @@ def main() -> None:
 
 def _replay(directory: Path, kind: str, count: int, rounds: int) -> dict[str, Any]:
     stream = f"queue:{directory / 'queue'}"
-    call(*(("emit_runs", stream) if kind == "request runs" else ("emit", stream, kind)), count)
+    log(stream, kind, count)
     ours, limit, memory = [], [], []
     for number in range(rounds):
         store = directory / f"store{number}"
         told = call("sink", stream, store)
         ours.append(told["seconds"])
-        memory.append((told["memory"]["peak"] - told["imported"]["rss"]) / 2**20)
+        memory.append(memory_above_import(told))
         shutil.rmtree(store)
         limit.append(call("decode", directory / "queue")["seconds"])
     seconds = statistics.median(ours)

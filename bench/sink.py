@@ -25,7 +25,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from processes import call
+from processes import call, memory_above_import
 from timing import print_table, write_json
 
 import runstream
@@ -93,7 +93,7 @@ def _measure(directory: Path, case: Case, rounds: int) -> dict[str, float]:
     for number in range(rounds):
         told = call("sink", f"queue:{queue}", directory / f"store{number}")
         ours.append(case.count / told["seconds"])
-        memory.append((told["memory"]["peak"] - told["imported"]["rss"]) / 2**20)
+        memory.append(memory_above_import(told))
         limit.append(case.count / case.bare(queue, directory / f"bare{number}"))
     medians = {"ours": statistics.median(ours), "limit": statistics.median(limit), "memory": max(memory)}
     return {"count": case.count, **medians}

@@ -209,7 +209,7 @@ class Journal:
         size, nanoseconds = self._current.pace
         return self._largest * nanoseconds / 1e9 / size if size else inf
 
-    def sync(self, between: Callable[[], object] = bool) -> None:
+    def sync(self, between: Callable[[], object] = lambda: None) -> None:
         """Put what was appended so far on the disk, and let go of the segments that are full.  Raises OSError.
 
         ``between`` is called behind each full one: of very many, they take longer than the next segment lasts.
@@ -223,8 +223,6 @@ class Journal:
 
     def _sync_to(self, seq: int, current: Segment, *, always: bool = False) -> None:
         with self._syncing:
-            while self._finish_before(current):
-                pass
             if self._finished or (seq <= self._synced_seq and not always):
                 return
             self._sync_entries()
@@ -307,6 +305,8 @@ class Journal:
         """Put everything on the disk for the last time."""
         with self._syncing:
             try:
+                while self._finish_before(current):
+                    pass
                 self._sync_to(self._next_seq, current)
                 self._filesystem.sync(current.descriptor)  # the seal, in any case
                 self._filesystem.truncate(current.descriptor, current.end)

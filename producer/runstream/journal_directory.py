@@ -120,7 +120,7 @@ class JournalDirectory:
         return Segment(index, capacity, descriptor, buffer, populated=populated)
 
     def renumber_segment(self, segment: Segment) -> None:
-        """Let a segment that is not used yet come behind all that there are.  Raises OSError, and then it is gone."""
+        """Let a segment that is not used yet come behind all that there are.  Raises OSError: then discard it."""
         made = self._path / f"{next(self._names)}.new"  # no name ever has the header of another, even after a kill
         self._filesystem.rename(self._path / segment_name(segment.index), made)
         self._sizes.pop(segment.index, None)
