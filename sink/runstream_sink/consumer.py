@@ -38,6 +38,7 @@ from runstream_sink.source import ReassignedError, Source, StreamReplacedError, 
 from runstream_sink.store.protocol import Commit, FencedError, Store
 from runstream_sink.tables.files import DamagedPartError, recover, write_parts
 from runstream_sink.tables.parts import PART_LIMIT, Appended, Part, TableState, append
+from runstream_sink.tuning import collect_garbage
 
 __all__ = ["Consumer", "Progress"]
 
@@ -139,7 +140,9 @@ class Consumer:
             prepared = await self._next()
             if prepared is None:
                 return False
-            if self._source.backlog():
+            behind = self._source.backlog()
+            collect_garbage(rarely=behind)
+            if behind:
                 self._ahead = asyncio.create_task(self._prepare())
             await finish(self._move(*prepared))
         except BaseException:

@@ -2,14 +2,12 @@
 
 import asyncio
 import contextlib
-import gc
 import resource
 import signal
-import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
 
 import structlog
@@ -30,6 +28,7 @@ from runstream_sink.missing import Missing, find_missing
 from runstream_sink.queue_source import QueueSource
 from runstream_sink.source import Source, StreamUnavailableError
 from runstream_sink.store.sqlite import SqliteStore, open_reader
+from runstream_sink.tuning import tuned
 
 __all__ = [
     "Missing",
@@ -87,7 +86,7 @@ async def open_consumer(
             await asyncio.to_thread(artifacts.clear)
             consumer = Consumer(source, store, artifacts, options.artifacts)
             try:
-                with _tuned():
+                with tuned():
                     yield consumer, store
             finally:
                 await consumer.close()
@@ -136,23 +135,6 @@ async def _pause(stop: asyncio.Event, seconds: float) -> None:
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(stop.wait(), seconds)
         raise StoppedError("stopped before anything was read")
-
-
-@contextmanager
-def _tuned() -> Iterator[None]:
-    """Set the interpreter up for what a consumer does; measured, reading and applying take half the time then.
-
-    The garbage collector looks rarely: a delivery makes very many tuples and no cycles.  Threads take turns ten times
-    as often: one prepares a delivery while another commits the one before, with many short waits for the disk.
-    """
-    threshold, interval = gc.get_threshold(), sys.getswitchinterval()
-    gc.set_threshold(200_000, 20, 100)
-    sys.setswitchinterval(0.0005)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*threshold)
-        sys.setswitchinterval(interval)
 
 
 def link_artifacts(options: Options) -> None:

@@ -1,0 +1,36 @@
+"""The interpreter, set up for what a consumer does; measured, reading and applying take half the time then."""
+
+import gc
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+__all__ = ["collect_garbage", "tuned"]
+
+_USUALLY: Final = gc.get_threshold()
+_RARELY: Final = 1_000_000, 20, 100
+_TURN: Final = 0.0005
+"""Seconds, a tenth of what is usual: one thread prepares a delivery while another commits the one before, with many
+short waits for the disk."""
+
+
+@contextmanager
+def tuned() -> Iterator[None]:
+    """Have threads take turns more often, and everything as it was at the end."""
+    threshold, interval = gc.get_threshold(), sys.getswitchinterval()
+    sys.setswitchinterval(_TURN)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*threshold)
+        sys.setswitchinterval(interval)
+
+
+def collect_garbage(*, rarely: bool) -> None:
+    """Say how often the garbage collector looks.
+
+    A large delivery makes very many tuples and no cycles: to look at them as often as usual takes a sixth of the time.
+    While there are only small ones, what HTTP requests leave behind is to be collected as soon as usual.
+    """
+    gc.set_threshold(*(_RARELY if rarely else _USUALLY))
