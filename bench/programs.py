@@ -22,6 +22,8 @@ MARKER = "done"
 """The metric that is logged last."""
 PROMPT = "What does this function return, and why? " * 35
 ANSWER = 'It returns "a", then\nstops. ' * 20
+_AT_ONCE = 100_000
+"""Rows of one number that are logged in a call."""
 _LENGTH = struct.Struct("<I")
 _BARE = """
 CREATE TABLE keys (id INTEGER PRIMARY KEY, name TEXT);
@@ -30,20 +32,33 @@ CREATE TABLE metrics (key INTEGER, step INTEGER, value REAL, PRIMARY KEY (key, s
 
 
 def emit(stream: str, kind: str, count: str) -> None:
-    """Log metrics or 2 KB rows as fast as it goes, then the marker."""
+    """Log metrics, 2 KB rows or rows of one number as fast as it goes, then the marker."""
     imported = memory_of("self")
     runstream.configure(stream=stream, journal_quota="64GiB")
     number = int(count)
     with runstream.start_run() as run:
         began = time.time()
-        for step in range(number - 1):
-            if kind == "metrics":
-                run.log_metric(("loss", "accuracy", "tokens", "latency")[step % 4], step * 0.25, step=step)
-            else:
-                run.log_prediction({"id": step, "prompt": PROMPT, "output": ANSWER, "latency_ms": step * 0.5})
+        if kind == "rows of one number":
+            _log_numbers(run, number - 1)
+        else:
+            _log_each(run, kind, number - 1)
         run.log_metric(MARKER, 1.0)
         ended = time.time()
     _tell(began, ended, imported)
+
+
+def _log_each(run: runstream.Run, kind: str, number: int) -> None:
+    for step in range(number):
+        if kind == "metrics":
+            run.log_metric(("loss", "accuracy", "tokens", "latency")[step % 4], step * 0.25, step=step)
+        else:
+            run.log_prediction({"id": step, "prompt": PROMPT, "output": ANSWER, "latency_ms": step * 0.5})
+
+
+def _log_numbers(run: runstream.Run, number: int) -> None:
+    """A table of one column, as a batch job logs it: of all events those that take the most memory for their bytes."""
+    for first in range(0, number, _AT_ONCE):
+        run.log_table({"number": list(range(first, min(first + _AT_ONCE, number)))}, "numbers.json")
 
 
 def emit_runs(stream: str, count: str) -> None:

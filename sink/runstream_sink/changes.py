@@ -29,6 +29,12 @@ __all__ = [
 ARTIFACT_PENDING: Final = "artifact_pending"
 """Why an event is dead that announced an artifact whose bytes have not come."""
 
+_VALUE: Final = 300
+_POINT: Final = 150
+_ROW: Final = 300
+_CELL: Final = 100
+"""Bytes, measured; a row's are mostly those of its time and its identity, as text."""
+
 Order = bytes
 _ORDER = struct.Struct(">q16sQ")
 
@@ -162,3 +168,15 @@ class Changes:
     dead: list[DeadLetter] = field(default_factory=list)
     resolved: set[tuple[bytes, int]] = field(default_factory=set)
     """(producer_id, seq) of events that announced an artifact of which the end is known now: no longer dead."""
+
+    def memory(self) -> int:
+        """About how many bytes of memory this takes, and what is made of it on its way into a store.
+
+        What lies within a value is not looked at: text, of which there are as many bytes in the events, and lists.
+        """
+        values = len(self.run_ids) + len(self.params) + len(self.tags) + len(self.metrics)
+        points = sum(map(len, self.metrics.values()))
+        rows = sum(
+            len(entry.rows) * (_ROW + _CELL * len(entry.columns)) for held in self.rows.values() for entry in held
+        )
+        return _VALUE * values + _POINT * points + rows

@@ -43,7 +43,12 @@ from runstream_sink.tuning import collect_garbage
 __all__ = ["Consumer", "Progress"]
 
 _DELIVERY: Final = 4 << 20
-"""Bytes of events in one transaction."""
+"""Most bytes of events in one transaction."""
+_FIRST_DELIVERY: Final = 512 << 10
+"""The same before it is known how much memory the events take: rows of one small integer take a hundred times more."""
+_LEAST_DELIVERY: Final = 64 << 10
+_MEMORY: Final = 48 << 20
+"""About how many bytes of memory a delivery may take; there are two at a time."""
 _BETWEEN_COMMITS: Final = 0.02
 """Seconds that events may gather, unless there is a backlog or somebody waits.  A commit of few costs as much as one of
 many, and its sync of the journal disturbs the program that logs (see `runstream.pages`)."""
@@ -98,6 +103,7 @@ class Consumer:
         self._recovered = False
         self._failing = ""
         self._ahead: asyncio.Task[_Prepared | None] | None = None
+        self._limit = _FIRST_DELIVERY
         self._seen: dict[bytes, IntervalSet] = {}
         """What the store has seen of the producers of the last delivery, as soon as that is committed."""
 
@@ -291,8 +297,14 @@ class Consumer:
 
     async def _prepare(self) -> _Prepared | None:
         """Read a delivery and work out what it changes, both of which may go on while the one before is committed."""
-        delivery = await self._source.read(_DELIVERY)
-        return _Prepared(delivery, await self.changes_of(delivery)) if delivery else None
+        delivery = await self._source.read(min(self._limit, _DELIVERY))
+        if not delivery:
+            return None
+        changes = await self.changes_of(delivery)
+        if delivery.weight:
+            fitting = _MEMORY * delivery.weight // max(changes.memory(), 1)
+            self._limit = max(_LEAST_DELIVERY, min(fitting, _DELIVERY))
+        return _Prepared(delivery, changes)
 
     async def _recover(self) -> None:
         """Go back to what is committed: positions, and the lengths of the parts that were being written."""

@@ -347,3 +347,27 @@ def test_damage_in_a_journal_is_told_and_passed(pipeline: Pipeline) -> None:
     _, logs = asyncio.run(consume(pipeline, Trouble()))
     assert [line["reason"] for line in logs if line["event"] == "dead letter"] == ["corrupt"]
     assert len(pipeline.ask(query.metric_history, run.run_id, "m")) == 9
+
+
+@pytest.mark.parametrize(("columns", "full"), [(1, False), (0, True)])
+def test_a_delivery_has_as_many_bytes_as_its_memory_allows(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, columns: int, full: bool
+) -> None:
+    """Rows of one number take a hundred times the memory of their bytes, long text takes little more than them."""
+    with runstream.start_run() as run:
+        for _ in range(5):
+            run.log_table({"n": list(range(100_000))} if columns else {"text": ["x" * 4000] * 1000}, "t.json")
+    limits: list[int] = []
+    read = QueueSource.read
+
+    async def noted(source: QueueSource, limit: int) -> Delivery:
+        limits.append(limit)
+        return await read(source, limit)
+
+    monkeypatch.setattr(QueueSource, "read", noted)
+    pipeline.drain()
+    first, *later = limits
+    assert first < consumer_module._DELIVERY
+    assert max(later) == consumer_module._DELIVERY if full else max(later) < consumer_module._DELIVERY // 4
+    assert min(later) >= consumer_module._LEAST_DELIVERY
+    assert len(pipeline.rows(run.run_id, "t.json")) == (500_000 if columns else 5_000)
