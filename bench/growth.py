@@ -10,8 +10,8 @@ costs hide growth at small sizes.
   last page of the table.
 
 Rounds of all sizes take turns; the figures are medians, in milliseconds.  What one work has written is on the disk
-before the next begins.  ``--share`` makes all of it smaller;
-searches that do not fill their page at each size then count for nothing.
+before the next begins.  ``--share`` makes all of it smaller; searches that do not fill their page at each size then
+count for nothing.  Rows of 2 KB have a bare limit: as many bytes written to a file, which are in the page cache then.
 
 Run it by ``make bench``, or for a quick look ``python bench/growth.py --share 0.1 --rounds 1``.
 """
@@ -45,7 +45,7 @@ SEARCHES: Final = (
 )
 """Those of the benchmark ``search`` that fill a page at each size."""
 LOOKS = 9
-WORK, PAGE, SHORT_PAGE, FAR_PAGE = "work", "page", "short page", "far page"
+WORK, BARE, PAGE, SHORT_PAGE, FAR_PAGE = "work", "bare", "page", "short page", "far page"
 
 
 class Taken:
@@ -64,7 +64,7 @@ class Taken:
     def results(self) -> dict[str, dict[str, Any]]:
         """By case."""
         found = {}
-        for kind in (WORK, PAGE, SHORT_PAGE, FAR_PAGE):
+        for kind in (WORK, BARE, PAGE, SHORT_PAGE, FAR_PAGE):
             for case in [name for name, held in self._kinds.items() if held == kind]:
                 scales, taken = zip(*self._times[case].items(), strict=True)
                 medians = list(map(statistics.median, taken))
@@ -110,6 +110,11 @@ def _work(directory: Path, scale: int, share: float, taken: Taken) -> None:
         os.sync()
         consumed = call("sink_once", stream, f"{queue}-store")
         taken.note(WORK, f"sink, {kind}", scale, consumed["seconds"] * 1000)
+        if kind == "2 KB rows":
+            os.sync()
+            size = sum(file.stat().st_size for file in queue.rglob("*.seg"))
+            written = call("write", f"{queue}-bare", size)
+            taken.note(BARE, "bare: the bytes of 2 KB rows", scale, written["seconds"] * 1000)
         if kind == "request runs":
             os.sync()
             taken.note(WORK, "replay, request runs", scale, call("sink", stream, f"{queue}-replayed")["seconds"] * 1000)

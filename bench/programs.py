@@ -7,6 +7,7 @@ and ``ended`` are `time.time`.  ``imported`` is the memory that the process had 
 import argparse
 import asyncio
 import json
+import os
 import resource
 import sqlite3
 import struct
@@ -24,6 +25,8 @@ PROMPT = "What does this function return, and why? " * 35
 ANSWER = 'It returns "a", then\nstops. ' * 20
 _AT_ONCE = 100_000
 """Rows of one number that are logged in a call."""
+_PIECE = 64 << 10
+"""Bytes of a bare write."""
 _LENGTH = struct.Struct("<I")
 _BARE = """
 CREATE TABLE keys (id INTEGER PRIMARY KEY, name TEXT);
@@ -175,6 +178,15 @@ def decode(queue: str) -> None:
     _tell(began, time.time())
 
 
+def write(file: str, size: str) -> None:
+    """Write so many bytes to a file, and no more."""
+    piece = os.urandom(_PIECE)
+    began = time.time()
+    with Path(file).open("wb", buffering=0) as target:
+        target.writelines(piece for _ in range(0, int(size), _PIECE))
+    _tell(began, time.time())
+
+
 def produce(servers: str, topic: str, file: str, key: str) -> None:
     """Send values, as aiokafka's idempotent producer alone does it: to one partition, all of them acknowledged."""
     from aiokafka import AIOKafkaProducer
@@ -254,7 +266,7 @@ def _tell(began: float, ended: float, imported: dict[str, int] | None = None) ->
     print(json.dumps({**told, "imported": imported, "memory": memory_of("self")}), flush=True)
 
 
-_PROGRAMS = (emit, emit_runs, pace, pace_bare, ship, sink, sink_once, decode, produce, consume)
+_PROGRAMS = (emit, emit_runs, pace, pace_bare, ship, sink, sink_once, decode, write, produce, consume)
 PROGRAMS: dict[str, Callable[..., None]] = {program.__name__: program for program in _PROGRAMS}
 
 

@@ -11,8 +11,10 @@ import pyarrow as pa
 import pytest
 
 from runstream_schemas import events as ev
-from runstream_schemas.errors import EnvironmentUnavailableError, InvalidInputError
+from runstream_schemas.errors import CorruptDataError, EnvironmentUnavailableError, InvalidInputError
+from runstream_sink.query import sql
 from runstream_sink.query.sql import run_sql
+from runstream_sink.query.table_pages import table_page
 from runstream_sink.store import SqliteReader
 from support.stores import batch, ingest, opened, reading, run_id
 
@@ -205,3 +207,33 @@ async def test_sql_that_needs_too_much_memory_is_an_error_of_the_environment(
     monkeypatch.setattr("runstream_sink.tables.duck._SPILL_LIMIT", "1MB")
     with pytest.raises(EnvironmentUnavailableError, match="30MB"):
         await _ask(reader, "SELECT list(range) FROM range(100000000)")
+
+
+async def test_rows_that_come_meanwhile_are_not_seen(
+    reader: SqliteReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though somebody else has them in the cache already, and they would not even fit into the columns' types."""
+    find = sql._tables
+
+    async def then_more_comes(*arguments: Any) -> Any:
+        found = await find(*arguments)
+        more = [ev.RowsLogged(OTHER, "qa", ["score", "flag"], [["no number", False], [2, True]])]
+        async with opened(tmp_path) as store:
+            await ingest(store, [batch(P, more, first=len(EVENTS))])
+        async with reading(tmp_path) as other:
+            page = await table_page(other, other.location.artifacts, OTHER, "qa", order_by=["score"])
+            assert page.total == 3
+        return found
+
+    monkeypatch.setattr(sql, "_tables", then_more_comes)
+    assert await _ask(reader, "SELECT score, flag FROM qa WHERE flag IS NOT NULL") == [("score", "flag"), (1.0, True)]
+
+
+async def test_a_cell_that_is_no_value_of_its_column_is_said_to_be_damage(reader: SqliteReader) -> None:
+    """And no table without its rows."""
+    (part,) = reader.location.artifacts.glob(f"{OTHER}/qa*.csv")
+    text = part.read_text()
+    part.write_text(text.replace("\n1,true", "\nx,true"))
+    assert part.read_text() != text
+    with pytest.raises(CorruptDataError, match="'qa' holds a cell that is no value"):
+        await _ask(reader, "SELECT count(*) FROM qa")

@@ -24,19 +24,20 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, aclosing
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from runstream_schemas.errors import InvalidInputError
+from runstream_schemas.errors import CorruptDataError, InvalidInputError
 from runstream_sink.cancellation import finish
 from runstream_sink.query.records import Table
-from runstream_sink.query.table_pages import cache_directory, prepare_cache
+from runstream_sink.query.table_pages import cache_directory, prepare_cache, read_again
 from runstream_sink.query.tables import get_table
 from runstream_sink.store.points import value_of
 from runstream_sink.store.protocol import Row, StoreReader
-from runstream_sink.tables.cache import SegmentCache
-from runstream_sink.tables.duck import Stop, connected, in_thread
+from runstream_sink.tables.cache import SegmentCache, row_id
+from runstream_sink.tables.duck import Stop, UnreadableCacheError, connected, in_thread
+from runstream_sink.tables.parts import Part
 from runstream_sink.tables.types import ColumnType, join
 
 __all__ = ["RELATIONS", "run_sql"]
@@ -183,11 +184,8 @@ def _answer(
     stop.watch(connection)
     cache, root, tables = logged
     for name, held in tables.items():
-        try:
-            _make_table(connection, stop, (cache, root), name, held)
-        except (duckdb.IOException, duckdb.InvalidInputException):  # the cache was changed or damaged meanwhile
-            cache.drop([part for _, table in held for part in table.parts])
-            _make_table(connection, stop, (cache, root), name, held)
+        make = partial(_make_table, connection, stop, (cache, root), name, held)
+        read_again(make, cache, [part for _, table in held for part in table.parts])
     for statement in _LOCKED:
         connection.execute(statement)
     try:
@@ -207,7 +205,7 @@ def _rows(result: Any) -> Iterator[tuple[Any, ...]]:
 def _make_table(
     connection: Any, stop: Stop, place: tuple[SegmentCache, Path], name: str, held: list[tuple[str, Table]]
 ) -> None:
-    """Copy the tables of one name."""
+    """Copy the tables of one name.  Raises `UnreadableCacheError`, `CorruptDataError`."""
     import duckdb
 
     kinds: dict[str, ColumnType] = {}
@@ -222,20 +220,35 @@ def _make_table(
         if part.rows
     ]
     target = f"tables.{_quoted(name)}"
+    problem: Exception | None = None
     for integer in ("HUGEINT", "DOUBLE"):
         made = [f"{_quoted(columns[c])} {_TYPES.get(kind, _TEXT).format(integer)}" for c, kind in kinds.items()]
         connection.execute(f"CREATE OR REPLACE TABLE {target} ({', '.join(['run_id VARCHAR', *made])})")
         try:
             for run_id, part, paths in files:
-                cells = [
-                    _CELLS[kind].format(f"c{part.columns.index(column)}", integer) if column in part.columns else "NULL"
-                    for column, kind in kinds.items()
-                ]
-                sql = f"INSERT INTO {target} SELECT {', '.join(['?', *cells])} FROM read_parquet(?)"  # noqa: S608
-                connection.execute(sql, [run_id, paths])
-        except duckdb.ConversionException:
-            continue
-        return
+                _copy_part(connection, target, (run_id, part, paths), kinds, integer)
+        except duckdb.ConversionException as error:
+            problem = error
+        except (duckdb.IOException, duckdb.InvalidInputException) as error:
+            raise UnreadableCacheError(f"a file of the cache cannot be read: {error}") from error
+        else:
+            return
+    raise CorruptDataError(f"table {name!r} holds a cell that is no value of its column's type: {problem!s:.300}")
+
+
+def _copy_part(
+    connection: Any, target: str, logged: tuple[str, Part, list[str]], kinds: Mapping[str, ColumnType], integer: str
+) -> None:
+    """Insert the rows that a part had when the tables were looked up; its files may hold some that came later."""
+    run_id, part, paths = logged
+    cells = [
+        _CELLS[kind].format(f"c{part.columns.index(column)}", integer) if column in part.columns else "NULL"
+        for column, kind in kinds.items()
+    ]
+    sql = f"INSERT INTO {target} SELECT {', '.join(['?', *cells])} FROM read_parquet(?) WHERE id < ?"  # noqa: S608
+    ((copied,),) = connection.execute(sql, [run_id, paths, row_id(part.number, part.rows)]).fetchall()
+    if copied != part.rows:
+        raise UnreadableCacheError(f"{copied} rows of {part.file} are cached of {part.rows}")
 
 
 def _distinct(names: Sequence[str]) -> list[str]:

@@ -30,7 +30,7 @@ from runstream_sink.tables.read import provenance_columns
 from runstream_sink.tables.select import Column, Selection, cells_of, column_place, find_rows
 from runstream_sink.tables.types import ColumnType
 
-__all__ = ["TablePage", "cache_directory", "prepare_cache", "table_page"]
+__all__ = ["TablePage", "cache_directory", "prepare_cache", "read_again", "table_page"]
 
 _LARGEST: Final = (1 << 63) - 1
 _SPILL: Final = "spill"
@@ -149,15 +149,18 @@ def _read(request: _Request, directory: Path, stop: Stop) -> tuple[list[list[Any
         with tempfile.TemporaryDirectory(prefix="runstream-") as temporary:
             return _Page(request, SegmentCache(Path(temporary)), stop).read()
     cache = SegmentCache(directory)
-    return _again(lambda: _Page(request, cache, stop).read(), request, cache)
+    return read_again(lambda: _Page(request, cache, stop).read(), cache, request.parts)
 
 
-def _again(read: Callable[[], T], request: _Request, cache: SegmentCache) -> T:
-    """Read again where the cache was removed meanwhile, or is damaged."""
+def read_again(read: Callable[[], T], cache: SegmentCache, parts: Sequence[Part]) -> T:
+    """What ``read`` finds in these parts, as often as the cache was removed meanwhile, or is damaged.
+
+    Raises `CorruptDataError` if that is always so.
+    """
     for _ in range(2):  # one for a part that others may remove at any time, for room, and one for damage
         with contextlib.suppress(UnreadableCacheError):
             return read()
-        cache.drop(request.parts)
+        cache.drop(parts)
     try:
         return read()
     except UnreadableCacheError as error:
