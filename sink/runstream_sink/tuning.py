@@ -9,6 +9,7 @@ from typing import Final
 __all__ = ["collect_garbage", "tuned"]
 
 _USUALLY: Final = gc.get_threshold()
+_USUAL_TURN: Final = sys.getswitchinterval()
 _RARELY: Final = 1_000_000, 20, 100
 _TURN: Final = 0.0005
 """Seconds, a tenth of what is usual: one thread prepares a delivery while another commits the one before, with many
@@ -17,14 +18,13 @@ short waits for the disk."""
 
 @contextmanager
 def tuned() -> Iterator[None]:
-    """Have threads take turns more often, and everything as it was at the end."""
-    threshold, interval = gc.get_threshold(), sys.getswitchinterval()
+    """Have threads take turns more often, and everything as usual at the end, be it that of one of several."""
     sys.setswitchinterval(_TURN)
     try:
         yield
     finally:
-        gc.set_threshold(*threshold)
-        sys.setswitchinterval(interval)
+        gc.set_threshold(*_USUALLY)
+        sys.setswitchinterval(_USUAL_TURN)
 
 
 def collect_garbage(*, rarely: bool) -> None:
