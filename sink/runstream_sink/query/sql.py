@@ -36,7 +36,7 @@ from runstream_sink.query.tables import get_table
 from runstream_sink.store.points import value_of
 from runstream_sink.store.protocol import Row, StoreReader
 from runstream_sink.tables.cache import SegmentCache, row_id
-from runstream_sink.tables.duck import Stop, UnreadableCacheError, connected, in_thread
+from runstream_sink.tables.duck import Stop, UnreadableCacheError, connected, in_thread, reading_cache
 from runstream_sink.tables.parts import Part
 from runstream_sink.tables.types import ColumnType, join
 
@@ -225,12 +225,11 @@ def _make_table(
         made = [f"{_quoted(columns[c])} {_TYPES.get(kind, _TEXT).format(integer)}" for c, kind in kinds.items()]
         connection.execute(f"CREATE OR REPLACE TABLE {target} ({', '.join(['run_id VARCHAR', *made])})")
         try:
-            for run_id, part, paths in files:
-                _copy_part(connection, target, (run_id, part, paths), kinds, integer)
+            with reading_cache():
+                for run_id, part, paths in files:
+                    _copy_part(connection, target, (run_id, part, paths), kinds, integer)
         except duckdb.ConversionException as error:
             problem = error
-        except (duckdb.IOException, duckdb.InvalidInputException) as error:
-            raise UnreadableCacheError(f"a file of the cache cannot be read: {error}") from error
         else:
             return
     raise CorruptDataError(f"table {name!r} holds a cell that is no value of its column's type: {problem!s:.300}")

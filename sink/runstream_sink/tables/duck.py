@@ -9,7 +9,16 @@ from typing import Any, Final, TypeVar
 
 from runstream_schemas.errors import EnvironmentUnavailableError, RunstreamError
 
-__all__ = ["MEMORY_LIMIT", "THREADS", "CancelledWorkError", "Stop", "UnreadableCacheError", "connected", "in_thread"]
+__all__ = [
+    "MEMORY_LIMIT",
+    "THREADS",
+    "CancelledWorkError",
+    "Stop",
+    "UnreadableCacheError",
+    "connected",
+    "in_thread",
+    "reading_cache",
+]
 
 T = TypeVar("T")
 
@@ -77,6 +86,17 @@ async def in_thread(function: Callable[[Stop], T]) -> T:
 
 
 @contextmanager
+def reading_cache() -> Iterator[None]:
+    """DuckDB's exceptions for files that are gone or damaged come out as `UnreadableCacheError`."""
+    import duckdb
+
+    try:
+        yield
+    except (duckdb.IOException, duckdb.InvalidInputException, duckdb.SerializationException) as error:
+        raise UnreadableCacheError(f"a file of the cache cannot be read: {error}") from error
+
+
+@contextmanager
 def connected(stop: Stop, database: str = ":memory:", *, spill: Path, **options: Any) -> Iterator[Any]:
     """A connection to DuckDB with limits of memory and threads, which puts what exceeds memory below ``spill``.
 
@@ -96,7 +116,7 @@ def connected(stop: Stop, database: str = ":memory:", *, spill: Path, **options:
         **options,
     }
     try:
-        with duckdb.connect(database, config=config) as connection:
+        with reading_cache(), duckdb.connect(database, config=config) as connection:
             try:
                 stop.watch(connection)
                 yield connection
@@ -108,5 +128,3 @@ def connected(stop: Stop, database: str = ":memory:", *, spill: Path, **options:
         raise EnvironmentUnavailableError(
             f"the query needs more than {MEMORY_LIMIT} of memory and {_SPILL_LIMIT} in {spill}; narrow it: {error}"
         ) from error
-    except (duckdb.IOException, duckdb.InvalidInputException, duckdb.SerializationException) as error:
-        raise UnreadableCacheError(f"a file of the cache cannot be read: {error}") from error
